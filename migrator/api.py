@@ -1,0 +1,118 @@
+"""The functions that Python programs call. They return or raise; nothing is printed and nothing exits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from migrator.events import Reporter, silent
+
+if TYPE_CHECKING:
+    from migrator.results import RunResult, Status
+    from migrator.settings import Settings
+
+Result = TypeVar("Result")
+
+
+def upgrade(
+    revision: str = "head", *, settings: Settings | None = None, on_event: Reporter = silent, **options: Any
+) -> RunResult:
+    """Bring the database to ``revision``, once, under the run lock, and prove it.
+
+    May be called from any thread, and from code that runs inside an event loop (which then stands still until
+    it is done: ``await migrator.aio.upgrade()`` does not block it). In the main thread SIGTERM and SIGINT stop
+    the run and raise :class:`Terminated` or :class:`Interrupted`. Alembic allows one run at a time in a
+    process, so concurrent calls take turns.
+
+    :param revision: as for ``alembic upgrade``: an id, ``head``, ``heads``, ``+1``, ``label@head``.
+    :param settings: from :func:`migrator.load_settings`; None: read as the command line does.
+    :param on_event: called with each event of :mod:`migrator.events`, from several threads; must not raise.
+    :param options: single settings by name (``database_url=…``, ``wait_timeout=30``).
+    :raises MigratorError: one subclass for each kind of failure; ``error.result`` says what had been done.
+    """
+
+    def work() -> RunResult:
+        from migrator.job import Order, run
+
+        return run(Order.upgrade(revision), _settings(settings, options), on_event)
+
+    return _outside_event_loops(work)
+
+
+def wait(
+    for_: Literal["connection", "head"] = "connection",
+    *,
+    settings: Settings | None = None,
+    on_event: Reporter = silent,
+    **options: Any,
+) -> None:
+    """Return when the database answers, or when it is at this image's head revision.
+
+    :raises DatabaseUnreachable: not within ``wait_timeout`` seconds.
+    :raises MigratorError: waiting is in vain: a wrong password, a database that is ahead.
+    """
+
+    def work() -> None:
+        from migrator import inspection
+
+        if for_ == "head":
+            inspection.wait_for_head(_settings(settings, options), on_event)
+        else:
+            inspection.wait_for_connection(_settings(settings, options), on_event)
+
+    _outside_event_loops(work)
+
+
+def status(*, settings: Settings | None = None, on_event: Reporter = silent, **options: Any) -> Status:
+    """Where the database stands against the revisions of this image. Changes nothing.
+
+    :raises MigratorError: the database cannot be reached or read.
+    """
+
+    def work() -> Status:
+        from migrator import inspection
+
+        return inspection.status(_settings(settings, options), on_event)
+
+    return _outside_event_loops(work)
+
+
+def verify(*, settings: Settings | None = None, on_event: Reporter = silent, **options: Any) -> Status:
+    """As :func:`status`, for callers that go on only if the database is at head.
+
+    :raises VerificationFailed: it is not; the message says where it is.
+    """
+    from migrator.errors import VerificationFailed
+
+    found = status(settings=settings, on_event=on_event, **options)
+    for target in found.targets:
+        if not target.at_head:
+            raise VerificationFailed(
+                f"the database is at {', '.join(target.current) or 'base'} "
+                f"and not at {', '.join(target.heads) or 'base'}",
+                details=(f"pending: {', '.join(p.revision for p in target.pending) or 'none'}",),
+                next_step="migrator upgrade applies what is pending.",
+            )
+    return found
+
+
+def _settings(settings: Settings | None, options: dict[str, Any]) -> Settings:
+    if settings is not None:
+        if options:
+            raise TypeError("give settings or single options, not both")
+        return settings
+    from migrator.settings import load_settings
+
+    return load_settings(options)
+
+
+def _outside_event_loops(work: Callable[[], Result]) -> Result:
+    """Run ``work`` where no event loop runs: an asynchronous ``env.py`` calls ``asyncio.run`` itself."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return work()
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1, thread_name_prefix="migrator") as executor:
+        return executor.submit(work).result()

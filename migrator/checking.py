@@ -1,0 +1,80 @@
+"""``check``: everything that can be known to be wrong, at once and without changing anything."""
+
+from __future__ import annotations
+
+from migrator import environment
+from migrator.errors import ConfigurationError, HistoryError, MigratorError
+from migrator.events import Reporter
+from migrator.inspection import status
+from migrator.results import CheckResult, Finding
+from migrator.revisions import history_error, syntax_problem
+from migrator.settings import Settings
+
+
+def check(settings: Settings, report: Reporter, *, offline: bool) -> CheckResult:
+    """Look at the configuration, the revision graph, every revision file and, unless ``offline``, the database.
+
+    :raises ConfigurationError: there is no Alembic configuration to look at.
+    :raises MigratorError: the database cannot be reached.
+    """
+    config = environment.alembic_config(settings, ["heads"])
+    locations = environment.script_locations(config)
+    checked = ["configuration", "revision graph", "revisions import", "env.py compiles"]
+    findings = [*_history(config), *_imports(config)]
+    problem = syntax_problem(locations.environment)
+    if problem is not None:
+        line, text = problem
+        file = environment.relative(locations.environment)
+        findings.append(Finding("env.py", f"syntax error: {text}", file, line, "Correct the file."))
+    if not offline and not findings and settings.database is not None:
+        checked += ["version table readable", "indexes valid"]
+        findings += _database(settings, report)
+    return CheckResult(tuple(checked), tuple(findings))
+
+
+def _history(config: environment.Config) -> list[Finding]:
+    try:
+        graph = environment.graph_of(environment.open_scripts(config))
+    except Exception:
+        return []  # A file that does not import is named by the check of the imports.
+    return [_finding("history", history_error(problem)) for problem in graph.problems()]
+
+
+def _imports(config: environment.Config) -> list[Finding]:
+    return [
+        Finding(
+            "import",
+            f"{type(failure.error).__name__}: {' '.join(str(failure.error).split())}",
+            failure.file,
+            failure.line,
+            "Correct the file: a run that reaches it would fail.",
+        )
+        for failure in environment.import_all(config)
+    ]
+
+
+def _database(settings: Settings, report: Reporter) -> list[Finding]:
+    try:
+        found = status(settings, report)
+    except (HistoryError, ConfigurationError) as error:
+        return [_finding("database", error)]
+    findings = []
+    for target in found.targets:
+        if target.unknown:
+            findings.append(_finding("database", environment.database_ahead(target.unknown, target.heads)))
+        findings += [
+            Finding(
+                "index",
+                f"{index.name} on {index.table} is INVALID: a concurrent build of it failed",
+                next_step=f"DROP INDEX CONCURRENTLY {index.name}; and build it again.",
+            )
+            for index in target.invalid_indexes
+        ]
+    return findings
+
+
+def _finding(check: str, error: MigratorError) -> Finding:
+    message = "; ".join((error.message, *error.details))
+    return Finding(
+        check, message, error.file, error.line, error.next_step.replace(" Nothing was changed.", "")
+    )

@@ -1,0 +1,282 @@
+"""The command line: the only module that reads ``argv`` and exits. A subcommand translates, calls, reports."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from migrator import __version__
+from migrator.errors import ExitCode
+from migrator.options import COMMON, CONNECTING, LOCKING, given, settings_options
+from migrator.process import Process, run_command
+
+if TYPE_CHECKING:
+    from migrator.job import Order
+
+_EXIT_CODES = "\n".join(f"  {int(code):>3}  {code.meaning}" for code in ExitCode)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"\b\nExit codes (1x: trying again may help, 2x: a person must look):\n{_EXIT_CODES}",
+)
+@click.version_option(__version__, prog_name="migrator")
+@settings_options(*COMMON)
+@click.pass_context
+def cli(context: click.Context, /, **options: Any) -> None:
+    """Run any Alembic project's migrations exactly once, under a lock, and prove that they were applied.
+
+    Every option is also an environment variable: --wait-timeout is MIGRATOR_WAIT_TIMEOUT. The database is
+    named by MIGRATOR_DATABASE_URL (or DATABASE_URL, DB_HOST …, PGHOST …), never on the command line.
+    """
+    context.obj = given(options)
+
+
+def command(
+    name: str, *settings: str, **attributes: Any
+) -> Callable[[Callable[..., ExitCode]], click.Command]:
+    """Register a subcommand: a function of a Process and its own arguments that returns an exit code."""
+
+    def decorate(function: Callable[..., ExitCode]) -> click.Command:
+        names = tuple(dict.fromkeys((*COMMON, *settings)))
+
+        @functools.wraps(function)
+        def run(**options: Any) -> int:
+            own = {key: options.pop(key) for key in list(options) if key not in names}
+            chosen = {**click.get_current_context().obj, **given(options)}
+            return int(run_command(name, chosen, lambda process: function(process, **own)))
+
+        return cli.command(name, **attributes)(settings_options(*names)(run))
+
+    return decorate
+
+
+def _run(process: Process, order: Order) -> ExitCode:
+    from migrator.job import run
+
+    result = run(
+        order,
+        process.settings,
+        process.report,
+        live=process.live,
+        give_up=process.give_up,
+        learn_secret=process.redactor.add,
+    )
+    process.report.finished(result)
+    return ExitCode.OK
+
+
+@command("upgrade", *CONNECTING, *LOCKING, "allow_ahead", "allow_empty")
+@click.argument("revision", default="head")
+@click.option("--sql", is_flag=True, help="Write the SQL to standard output instead; nothing connects.")
+def upgrade(process: Process, revision: str, sql: bool) -> ExitCode:
+    """Wait for the database, take the lock, run the pending revisions, verify.
+
+    REVISION as for alembic upgrade: an id or the beginning of one, head (the default), heads, +1, label@head.
+    """
+    from migrator.job import Order
+
+    return _sql(process, revision, "upgrade") if sql else _run(process, Order.upgrade(revision))
+
+
+@command("downgrade", *CONNECTING, *LOCKING)
+@click.argument("revision")
+@click.option("--sql", is_flag=True, help="Write the SQL of a range (FROM:TO) to standard output instead.")
+def downgrade(process: Process, revision: str, sql: bool) -> ExitCode:
+    """Go back to REVISION (an id, base, -1), under the lock and verified."""
+    from migrator.job import Order
+
+    return _sql(process, revision, "downgrade") if sql else _run(process, Order.downgrade(revision))
+
+
+@command("stamp", *CONNECTING, *LOCKING)
+@click.argument("revisions", nargs=-1, required=True)
+@click.option("--purge", is_flag=True, help="Empty the version table first.")
+def stamp(process: Process, revisions: tuple[str, ...], purge: bool) -> ExitCode:
+    """Record REVISIONS as applied, without running anything, under the lock."""
+    from migrator.job import Order
+
+    return _run(process, Order.stamp(revisions, purge=purge))
+
+
+@command("wait", *CONNECTING, "allow_ahead", "allow_empty", "deadline")
+@click.option(
+    "--for",
+    "goal",
+    type=click.Choice(["connection", "head"]),
+    default="connection",
+    show_default=True,
+    help="What to wait for: an answer, or that the database is at this image's head revision.",
+)
+def wait(process: Process, goal: str) -> ExitCode:
+    """Wait until the database answers, or until its migrations have been run by someone else."""
+    from migrator import inspection
+
+    if goal == "head":
+        process.report.status(inspection.wait_for_head(process.settings, process.report))
+    else:
+        process.report.waited(inspection.wait_for_connection(process.settings, process.report))
+    return ExitCode.OK
+
+
+@command("status", *CONNECTING)
+@click.option("--exit-code", is_flag=True, help="Exit 3 unless the database is at head.")
+def status(process: Process, exit_code: bool) -> ExitCode:
+    """Say where the database stands: current revision, what is pending, who holds the lock."""
+    from migrator import inspection
+
+    found = inspection.status(process.settings, process.report)
+    code = ExitCode.CHECK_SAYS_NO if exit_code and not found.at_head else ExitCode.OK
+    process.report.status(found, code)
+    return code
+
+
+@command("check", *CONNECTING)
+@click.option("--offline", is_flag=True, help="Do not connect, also where a database is configured.")
+def check(process: Process, offline: bool) -> ExitCode:
+    """Look for what would fail: the configuration, the history, every revision file, and the database.
+
+    Exit 3 if something is wrong. Made for image builds (RUN migrator check --offline) and pull requests.
+    """
+    from migrator.checking import check as look
+
+    result = look(process.settings, process.report, offline=offline)
+    process.report.check(result)
+    return ExitCode.OK if result.passed else ExitCode.CHECK_SAYS_NO
+
+
+@command("sql", *CONNECTING)
+@click.argument("range_", metavar="[RANGE]", default="head")
+def sql(process: Process, range_: str) -> ExitCode:
+    """Write the SQL of RANGE (head, FROM:TO) to standard output. Nothing connects."""
+    return _sql(process, range_, "upgrade")
+
+
+def _sql(process: Process, revision: str, direction: str) -> ExitCode:
+    from migrator.environment import render_sql
+
+    render_sql(process.settings, revision, direction, process.stdout)
+    process.stdout.flush()
+    return ExitCode.OK
+
+
+@command("config")
+def config(process: Process) -> ExitCode:
+    """Print every setting, its value (secrets masked) and where it comes from."""
+    process.report.config((line.name, line.value, line.source) for line in process.settings.describe())
+    return ExitCode.OK
+
+
+@command("demo")
+def demo(process: Process) -> ExitCode:
+    """Show the job on a disposable PostgreSQL, with the project in this folder."""
+    from migrator.demo import run_demo
+
+    return ExitCode.OK if run_demo(process.stdout) == 0 else ExitCode.MIGRATION_FAILED
+
+
+@command("current", *CONNECTING)
+@click.option("--check-heads", is_flag=True, help="Exit 3 unless every head is applied.")
+def current(process: Process, check_heads: bool) -> ExitCode:
+    """Print the revision that the database is at, as alembic current does."""
+    from migrator import inspection
+
+    found = inspection.status(process.settings, process.report)
+    for target in found.targets:
+        for revision in (*target.current, *([] if target.current else ["base"])):
+            process.stdout.write(f"{revision}{' (head)' if revision in target.heads else ''}\n")
+    return ExitCode.CHECK_SAYS_NO if check_heads and not found.at_head else ExitCode.OK
+
+
+@command("history", *CONNECTING)
+@click.option("-r", "--rev-range", metavar="FROM:TO", help="Only these.")
+@click.option("-i", "--indicate-current", is_flag=True, help="Ask the database which are applied.")
+@click.option("--long", is_flag=True, help="All that Alembic knows of each (its own --verbose).")
+def history(process: Process, rev_range: str | None, indicate_current: bool, long: bool) -> ExitCode:
+    """List the revisions, newest first; with -i, which of them are applied."""
+    from migrator import inspection
+    from migrator.environment import history_lines
+
+    rows: list[str] | None = None
+    if indicate_current or (rev_range and "current" in rev_range):
+        found = inspection.status(process.settings, process.report)
+        rows = [revision for target in found.targets for revision in target.current]
+    for line in history_lines(process.settings, rev_range, rows, long=long or process.settings.verbose):
+        process.stdout.write(f"{line}\n")
+    return ExitCode.OK
+
+
+def _alembic(process: Process, arguments: Sequence[str]) -> ExitCode:
+    from migrator.environment import run_alembic
+
+    run_alembic(process.settings, arguments, process.stdout)
+    return ExitCode.OK
+
+
+@command("heads")
+@click.option("--resolve-dependencies", is_flag=True, help="Treat dependency versions as down revisions.")
+def heads(process: Process, resolve_dependencies: bool) -> ExitCode:
+    """List the newest revision of each branch."""
+    return _alembic(process, ["heads", *(["--resolve-dependencies"] if resolve_dependencies else [])])
+
+
+@command("revision", *CONNECTING)
+@click.option("-m", "--message", help="What the revision is for.")
+@click.option("--autogenerate", is_flag=True, help="Fill it with what differs between models and database.")
+@click.option("--sql", is_flag=True, help="Write SQL to standard output (needs revision_environment).")
+@click.option("--head", help="The revision to build on, or label@head.")
+@click.option("--splice", is_flag=True, help="Allow a revision that is not a head to be built on.")
+@click.option("--branch-label", help="A branch label for the new revision.")
+@click.option("--version-path", help="The folder for the file, where there are several.")
+@click.option("--rev-id", help="This id instead of a generated one.")
+@click.option("--depends-on", multiple=True, help="Revisions that this one depends on.")
+def revision(process: Process, **options: Any) -> ExitCode:
+    """Write a new revision file, with Alembic's own options."""
+    return _alembic(process, ["revision", *_arguments(options)])
+
+
+@command("merge", *CONNECTING)
+@click.argument("revisions", nargs=-1, required=True)
+@click.option("-m", "--message", help="What the revision is for.")
+@click.option("--branch-label", help="A branch label for the new revision.")
+@click.option("--rev-id", help="This id instead of a generated one.")
+def merge(process: Process, revisions: tuple[str, ...], **options: Any) -> ExitCode:
+    """Write a revision that joins REVISIONS (heads: all of them)."""
+    return _alembic(process, ["merge", *_arguments(options), *revisions])
+
+
+@command("alembic", *CONNECTING, context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def alembic(process: Process, arguments: tuple[str, ...]) -> ExitCode:
+    """Run anything else of Alembic's own command line, with the same settings and WITHOUT the lock."""
+    return _alembic(process, arguments)
+
+
+def _arguments(options: dict[str, Any]) -> list[str]:
+    """Click's values as Alembic's command line wants them."""
+    arguments: list[str] = []
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            arguments.append(flag)
+        elif isinstance(value, tuple):
+            arguments += [part for each in value for part in (flag, each)]
+        elif value:
+            arguments += [flag, value]
+    return arguments
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    try:
+        code = cli.main(args=arguments, prog_name="migrator", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = int(ExitCode.USAGE)
+    except click.exceptions.Abort:
+        code = int(ExitCode.INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,139 @@
+"""The verdict on a run: read from the database on a new connection, never concluded from an exception."""
+
+from __future__ import annotations
+
+import time
+
+from migrator import environment
+from migrator.environment import Run, TargetRun
+from migrator.errors import MigratorError, VerificationFailed
+from migrator.events import InvalidIndexesFound, Verified
+from migrator.results import (
+    Direction,
+    InvalidIndex,
+    Outcome,
+    Revisions,
+    RunResult,
+    StepResult,
+    TargetResult,
+)
+from migrator.verify import Truth, read_truth
+
+
+def conclude(state: Run, failure: MigratorError | None, begun: float) -> RunResult:
+    """Read what is true now, and return the result or raise the failure that carries it.
+
+    :param failure: why the run ended, if not well.
+    :param begun: the monotonic clock when it began.
+    """
+    failed = failure is not None
+    results = []
+    for target in state.targets.values():
+        target_result, unverified = _conclude_target(state, target, failed=failed)
+        results.append(target_result)
+        failure = failure or unverified
+    if failure is None and not any(target.before is not None for target in state.targets.values()):
+        failure = _nothing_ran(state)
+    result = RunResult(state.command, state.revision, tuple(results), time.monotonic() - begun)
+    if failure is None:
+        return result
+    failure.result = result
+    raise failure from state.cause
+
+
+def _conclude_target(
+    state: Run, target: TargetRun, *, failed: bool
+) -> tuple[TargetResult, VerificationFailed | None]:
+    truth: Truth | None = None
+    trouble = ""
+    try:
+        truth = read_truth(target.engine, target.dialect, target.resolved_key, state.settings.connect_timeout)
+    except Exception as error:
+        found = target.dialect.read_error(error)
+        trouble = str(found) if found is not None else f"{type(error).__name__}"
+    verified = not failed and truth is not None and _same(truth.rows, target.goal)
+    result = TargetResult(
+        target=target.target,
+        before=target.before or (),
+        after=truth.rows if truth is not None else None,
+        steps=tuple(_step_results(state, target, truth)),
+        verified=verified,
+        lock_wait_seconds=target.lock_wait,
+        invalid_indexes=_invalid_indexes(state, target, truth),
+    )
+    if verified and truth is not None:
+        state.report(Verified(truth.rows, target.target))
+    return result, None if verified or failed else _not_verified(target, truth, trouble)
+
+
+def _invalid_indexes(state: Run, target: TargetRun, truth: Truth | None) -> tuple[InvalidIndex, ...]:
+    if truth is None or not truth.invalid_indexes:
+        return ()
+    left = tuple(index for index in truth.invalid_indexes if index not in target.invalid_before)
+    if left:
+        state.report(InvalidIndexesFound(left, left_by_run=bool(target.steps)))
+    return truth.invalid_indexes
+
+
+def _same(rows: Revisions, goal: Revisions) -> bool:
+    return tuple(sorted(rows)) == tuple(sorted(goal))
+
+
+def _nothing_ran(state: Run) -> VerificationFailed:
+    return VerificationFailed(
+        "env.py ended without running any migration",
+        details=(
+            "it called context.configure(connection=…), and never context.run_migrations()"
+            if state.configured
+            else "it never called context.configure(connection=…): it started a task and did not wait for it, "
+            "or a condition was false",
+        ),
+        next_step="Let env.py run the migrations before it returns (docs/troubleshooting.md#nothing-ran).",
+    )
+
+
+def _not_verified(target: TargetRun, truth: Truth | None, trouble: str) -> VerificationFailed:
+    if truth is None:
+        return VerificationFailed(
+            "the result could not be read",
+            details=(f"a new connection said: {trouble}",),
+            next_step="Run migrator status when the database answers again.",
+        )
+    goal = ", ".join(sorted(target.goal)) or "base"
+    rows = ", ".join(truth.rows) or "base"
+    return VerificationFailed(
+        f"env.py ended without an error, but the database is at {rows} and not at {goal}",
+        details=("the usual cause: SQL before context.configure() began a transaction that nobody commits",),
+        next_step=(
+            "In env.py, commit before context.configure(), or connect with engine.begin() "
+            "(docs/troubleshooting.md#not-verified)."
+        ),
+    )
+
+
+def _step_results(state: Run, target: TargetRun, truth: Truth | None) -> list[StepResult]:
+    """What became of each step, from the rows that are in the database; if unreadable, from what was seen."""
+    have = None
+    if truth is not None and state.script is not None:
+        have = environment.ancestors(state.script, truth.rows)
+    results = []
+    for step_run in target.steps.values():
+        step = step_run.step
+        if have is None or truth is None:
+            done = step_run.finished
+        elif step.direction is Direction.STAMP:
+            done = _same(truth.rows, target.goal)
+        else:
+            done = (step.revision in have) is (step.direction is Direction.UPGRADE)
+        if done:
+            outcome = Outcome.APPLIED
+        elif step_run.tries == 0:
+            outcome = Outcome.NOT_TRIED
+        elif step_run.autocommit:
+            outcome = Outcome.FAILED
+        else:
+            outcome = Outcome.ROLLED_BACK
+        results.append(
+            StepResult(step, outcome, step_run.duration, step_run.tries, autocommit=step_run.autocommit)
+        )
+    return results

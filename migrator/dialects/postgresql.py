@@ -1,0 +1,364 @@
+"""PostgreSQL 14 and later, with psycopg2, psycopg 3 or SQLAlchemy's adapters of asynchronous drivers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+from typing import Any, ClassVar
+
+from migrator.dialects import (
+    LockKey,
+    RawConnection,
+    ServerError,
+    ServerFacts,
+    Session,
+    SessionOptions,
+    rows,
+)
+from migrator.dialects.postgresql_errors import read_error
+from migrator.results import Activity, Blocker, InvalidIndex, LockHolder, Progress
+
+KEY_SPACE = 0x6D696772
+"""First half of every advisory lock key of ours. The two-integer form never meets a one-bigint key of a project."""
+
+CLIENT_CHECK_MILLISECONDS = 500
+"""``client_connection_check_interval``: after SIGKILL a statement and its lock ended within 0.9 s (measured)."""
+
+KEEPALIVE_SECONDS, KEEPALIVE_PROBES = 5, 2
+"""Idle time before and between TCP probes: a silent partition ends after about 15 s (measured)."""
+
+_CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
+
+_IDENTIFIER_LIMIT = 63
+
+
+def literal(text: str) -> str:
+    """``text`` as an SQL string literal (``standard_conforming_strings`` is on since 9.1)."""
+    return "'" + text.replace("\0", "").replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """``name`` as a quoted SQL identifier."""
+    return '"' + name.replace("\0", "").replace('"', '""') + '"'
+
+
+def milliseconds(seconds: float) -> str:
+    """A duration as PostgreSQL's settings take it; 0 only for 0, because 0 means "no limit" there."""
+    return "0" if seconds <= 0 else f"{max(1, round(seconds * 1000))}ms"
+
+
+def object_id(key: LockKey) -> int:
+    """Second half of the advisory lock key, a signed 32-bit integer.
+
+    The database is not part of it: PostgreSQL's advisory locks are per database already.
+    """
+    name = "\0".join((key.schema, key.version_table))
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big", signed=True)
+
+
+def _lock_row(key: LockKey) -> str:
+    """The condition that finds the granted lock in ``pg_locks``, in the database of the asking connection."""
+    return (
+        f"l.locktype = 'advisory' AND l.classid = {KEY_SPACE} AND l.objid = {object_id(key) & 0xFFFFFFFF} "
+        "AND l.objsubid = 2 AND l.granted "
+        "AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())"
+    )
+
+
+class PostgreSQL:
+    """See :class:`migrator.dialects.Dialect`."""
+
+    name: ClassVar[str] = "postgresql"
+
+    def read_error(self, error: BaseException) -> ServerError | None:
+        return read_error(error)
+
+    def facts(self, raw: RawConnection) -> ServerFacts:
+        ((version, database, user, read_only, pid),) = rows(
+            raw,
+            "SELECT current_setting('server_version'), current_database(), session_user, "
+            "pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on', pg_backend_pid()",
+        )
+        return ServerFacts(str(version).split()[0], str(database), str(user), bool(read_only), int(pid))
+
+    def connect_arguments(self, driver: str, timeout_seconds: float) -> dict[str, object]:
+        # libpq's limit is in whole seconds and at least 2 (34.1.2); the caller's own limit is the exact one.
+        return {
+            "connect_timeout": max(2, round(timeout_seconds)),
+            "application_name": "migrator",
+            "keepalives_idle": KEEPALIVE_SECONDS,
+            "keepalives_interval": KEEPALIVE_SECONDS,
+            "keepalives_count": KEEPALIVE_PROBES,
+        }
+
+    def begin_session(self, raw: RawConnection, options: SessionOptions) -> Session:
+        wanted = {
+            "application_name": options.application_name,
+            # A server default of 2 s took the connection, and the lock with it, away mid-run.
+            "idle_in_transaction_session_timeout": "0",
+            "tcp_keepalives_idle": str(KEEPALIVE_SECONDS),
+            "tcp_keepalives_interval": str(KEEPALIVE_SECONDS),
+            "tcp_keepalives_count": str(KEEPALIVE_PROBES),
+        }
+        if options.statement_timeout is not None:
+            wanted["statement_timeout"] = milliseconds(options.statement_timeout)
+        chosen = literal(milliseconds(options.lock_timeout))
+        if options.keep_lock_timeout:
+            chosen = (
+                f"CASE WHEN current_setting('lock_timeout') = '0' "
+                f"THEN {chosen} ELSE current_setting('lock_timeout') END"
+            )
+        names = [*wanted, "lock_timeout"]
+        before = ", ".join(f"current_setting({literal(name)})" for name in names)
+        changes = ", ".join(
+            f"set_config({literal(name)}, {literal(value)}, false)" for name, value in wanted.items()
+        )
+        check = (
+            "CASE WHEN current_setting('server_version_num')::int >= 140000 THEN "
+            f"set_config('client_connection_check_interval', '{CLIENT_CHECK_MILLISECONDS}ms', false) END"
+        )
+        # Targets of a SELECT are evaluated from left to right, so the old values come first.
+        ((pid, database, schema, user, version, *values),) = rows(
+            raw,
+            "SELECT pg_backend_pid(), current_database(), current_schema(), session_user, "
+            f"current_setting('server_version'), {before}, set_config('lock_timeout', {chosen}, false), "
+            f"{check}, {changes}",
+        )
+        return Session(
+            backend_pid=int(pid),
+            protocol_pid=protocol_pid(raw),
+            database=str(database),
+            schema=str(schema or ""),
+            user=str(user),
+            server_version=str(version).split()[0],
+            lock_timeout=str(values[len(names)]),
+            previous={name: str(value) for name, value in zip(names, values, strict=False)},
+        )
+
+    def restore_session(self, raw: RawConnection, session: Session) -> None:
+        changes = ", ".join(
+            f"set_config({literal(name)}, {literal(value)}, false)"
+            for name, value in session.previous.items()
+        )
+        rows(raw, f"SELECT {changes}")
+
+    def name_session(self, raw: RawConnection, application_name: str) -> None:
+        shortened = application_name.encode()[:_IDENTIFIER_LIMIT].decode(errors="ignore")
+        rows(raw, f"SELECT set_config('application_name', {literal(shortened)}, false)")
+
+    def watch_connection(self, raw: RawConnection) -> None:
+        number = _socket_number(raw)
+        if number is None:
+            return
+        try:
+            with socket.socket(fileno=os.dup(number)) as peer:
+                if peer.family not in (socket.AF_INET, socket.AF_INET6):
+                    return
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, value in (
+                    ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
+                    ("TCP_KEEPINTVL", KEEPALIVE_SECONDS),
+                    ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+                    ("TCP_USER_TIMEOUT", KEEPALIVE_SECONDS * (KEEPALIVE_PROBES + 1) * 1000),
+                ):
+                    if hasattr(socket, option):
+                        peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        except OSError:
+            return  # A driver without a socket of its own loses this precaution, nothing else.
+
+    def try_lock(self, raw: RawConnection, key: LockKey) -> bool:
+        # Taken twice, so that `still_locked` can give one back and take it again: the count never reaches 0.
+        number = object_id(key)
+        ((taken,),) = rows(
+            raw,
+            f"SELECT CASE WHEN pg_try_advisory_lock({KEY_SPACE}, {number}) "
+            f"THEN pg_try_advisory_lock({KEY_SPACE}, {number}) ELSE false END",
+        )
+        return bool(taken)
+
+    def still_locked(self, raw: RawConnection, key: LockKey) -> bool:
+        number = object_id(key)
+        ((held,),) = rows(
+            raw,
+            f"SELECT CASE WHEN pg_advisory_unlock({KEY_SPACE}, {number}) "
+            f"THEN pg_try_advisory_lock({KEY_SPACE}, {number}) ELSE false END",
+        )
+        return bool(held)
+
+    def unlock(self, raw: RawConnection, key: LockKey) -> bool:
+        number = object_id(key)
+        ((first, second),) = rows(
+            raw,
+            f"SELECT pg_advisory_unlock({KEY_SPACE}, {number}), pg_advisory_unlock({KEY_SPACE}, {number})",
+        )
+        return bool(first) and bool(second)
+
+    def holder(self, raw: RawConnection, key: LockKey) -> LockHolder | None:
+        found = rows(
+            raw,
+            "SELECT l.pid, a.application_name, a.usename, a.state, "
+            "extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.state_change)), a.query "
+            "FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid "
+            f"WHERE {_lock_row(key)} LIMIT 1",
+        )
+        if not found:
+            return None
+        pid, application, user, state, since, statement = found[0]
+        return LockHolder(
+            pid=int(pid),
+            application=str(application or ""),
+            user=str(user or ""),
+            state=str(state or ""),
+            since_seconds=max(0.0, float(since or 0)),
+            statement=str(statement or ""),
+        )
+
+    def holds(self, raw: RawConnection, key: LockKey, backend_pid: int) -> bool:
+        return bool(
+            rows(
+                raw,
+                f"SELECT 1 FROM pg_catalog.pg_locks l WHERE {_lock_row(key)} AND l.pid = {int(backend_pid)}",
+            )
+        )
+
+    def cancel(self, raw: RawConnection, backend_pid: int) -> None:
+        rows(raw, f"SELECT pg_cancel_backend({int(backend_pid)})")
+
+    def activity(self, raw: RawConnection, backend_pid: int) -> Activity:
+        pid = int(backend_pid)
+        own = rows(
+            raw,
+            "SELECT a.query, extract(epoch FROM clock_timestamp() - a.query_start), "
+            "(SELECT string_agg(DISTINCT l.relation::regclass::text, ', ') FROM pg_catalog.pg_locks l "
+            f"WHERE l.pid = {pid} AND NOT l.granted AND l.relation IS NOT NULL "
+            "AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d "
+            "WHERE d.datname = current_database())) "
+            f"FROM pg_catalog.pg_stat_activity a WHERE a.pid = {pid} AND a.state = 'active'",
+        )
+        if not own:
+            return Activity()
+        statement, seconds, relation = own[0]
+        blockers = tuple(
+            Blocker(
+                pid=int(number),
+                application=str(application or ""),
+                user=str(user or ""),
+                state=str(state or ""),
+                since_seconds=max(0.0, float(since or 0)),
+                relation=str(relation or ""),
+            )
+            for number, application, user, state, since in rows(
+                raw,
+                "SELECT a.pid, a.application_name, a.usename, a.state, "
+                "extract(epoch FROM clock_timestamp() - a.state_change) "
+                f"FROM unnest(pg_blocking_pids({pid})) AS b (pid) "
+                "JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid ORDER BY a.state_change",
+            )
+        )
+        return Activity(str(statement or ""), max(0.0, float(seconds or 0)), blockers, _progress(raw, pid))
+
+    def version_table(self, raw: RawConnection, table: str, schema: str | None) -> tuple[str, str] | None:
+        name = identifier(table) if schema is None else f"{identifier(schema)}.{identifier(table)}"
+        found = rows(
+            raw,
+            "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c "
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE c.oid = to_regclass({literal(name)})",
+        )
+        return (str(found[0][0]), str(found[0][1])) if found else None
+
+    def version_rows(self, raw: RawConnection, schema: str, table: str) -> tuple[str, ...]:
+        found = rows(raw, f"SELECT version_num FROM {identifier(schema)}.{identifier(table)}")
+        return tuple(sorted(str(row[0]) for row in found))
+
+    def count_tables(self, raw: RawConnection, schema: str) -> int:
+        ((count,),) = rows(
+            raw,
+            "SELECT count(*) FROM pg_catalog.pg_class c "
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE c.relkind IN ('r', 'p') AND n.nspname = {literal(schema)}",
+        )
+        return int(count)
+
+    def invalid_indexes(self, raw: RawConnection) -> tuple[InvalidIndex, ...]:
+        # An index that some session is building right now is invalid, too, and no finding.
+        return tuple(
+            InvalidIndex(str(name), str(table))
+            for name, table in rows(
+                raw,
+                "SELECT i.indexrelid::regclass::text, i.indrelid::regclass::text "
+                "FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
+                "WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS ("
+                "SELECT 1 FROM pg_catalog.pg_stat_progress_create_index p "
+                "WHERE p.index_relid = i.indexrelid) ORDER BY 1",
+            )
+        )
+
+    def is_autocommit(self, raw: RawConnection) -> bool:
+        return bool(getattr(raw, "autocommit", False))
+
+    def waits_for_snapshots(self, statement: str) -> bool:
+        # A word, not a parse: outside a transaction a false alarm only lengthens one statement's lock timeout.
+        return _CONCURRENTLY.search(statement) is not None
+
+    def lock_timeout(self, raw: RawConnection) -> str:
+        ((value,),) = rows(raw, "SELECT current_setting('lock_timeout')")
+        return str(value)
+
+    def set_lock_timeout(self, raw: RawConnection, value: str | float) -> None:
+        text = value if isinstance(value, str) else milliseconds(value)
+        rows(raw, f"SELECT set_config('lock_timeout', {literal(text)}, false)")
+
+
+def protocol_pid(raw: RawConnection) -> int | None:
+    """The backend's pid as the server announced it at the start of the connection; None if the driver hides it."""
+    driver: Any = getattr(raw, "driver_connection", raw)
+    if hasattr(driver, "get_server_pid"):  # asyncpg
+        return int(driver.get_server_pid())
+    if hasattr(driver, "get_backend_pid"):  # psycopg2
+        return int(driver.get_backend_pid())
+    if hasattr(driver, "info") and hasattr(driver.info, "backend_pid"):  # psycopg 3
+        return int(driver.info.backend_pid)
+    return None
+
+
+def _socket_number(raw: RawConnection) -> int | None:
+    driver: Any = getattr(raw, "driver_connection", raw)
+    try:
+        return int(driver.fileno())
+    except Exception:
+        return None
+
+
+_PROGRESS = """
+SELECT p.phase, p.done, p.total, p.unit FROM (
+  SELECT pid, phase,
+    CASE WHEN phase LIKE 'waiting%' THEN lockers_done
+         WHEN tuples_total > 0 THEN tuples_done ELSE blocks_done END AS done,
+    CASE WHEN phase LIKE 'waiting%' THEN lockers_total
+         WHEN tuples_total > 0 THEN tuples_total ELSE blocks_total END AS total,
+    CASE WHEN phase LIKE 'waiting%' THEN 'transactions'
+         WHEN tuples_total > 0 THEN 'tuples' ELSE 'blocks' END AS unit
+  FROM pg_catalog.pg_stat_progress_create_index
+  UNION ALL
+  SELECT pid, command || ': ' || phase, heap_blks_scanned, heap_blks_total, 'blocks'
+  FROM pg_catalog.pg_stat_progress_cluster
+  UNION ALL
+  SELECT pid, phase, heap_blks_scanned, heap_blks_total, 'blocks' FROM pg_catalog.pg_stat_progress_vacuum
+  UNION ALL
+  SELECT pid, phase, sample_blks_scanned, sample_blks_total, 'blocks'
+  FROM pg_catalog.pg_stat_progress_analyze
+  UNION ALL
+  SELECT pid, command, bytes_processed, bytes_total, 'bytes' FROM pg_catalog.pg_stat_progress_copy
+) AS p WHERE p.pid = {pid}
+"""
+
+
+def _progress(raw: RawConnection, pid: int) -> Progress | None:
+    found = rows(raw, _PROGRESS.format(pid=pid))
+    if not found:
+        return None
+    phase, done, total, unit = found[0]
+    return Progress(str(phase), int(done or 0), int(total or 0), str(unit))

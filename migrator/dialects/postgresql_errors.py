@@ -1,0 +1,146 @@
+"""What PostgreSQL's errors mean for a run, whichever driver raised them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from migrator.dialects import ErrorKind, ServerError
+
+# Appendix A of the manual, "PostgreSQL Error Codes".
+_BY_SQLSTATE = {
+    "55P03": ErrorKind.LOCK_TIMEOUT,
+    "40P01": ErrorKind.DEADLOCK,
+    "40001": ErrorKind.SERIALIZATION,
+    "57P01": ErrorKind.CONNECTION_LOST,
+    "57P02": ErrorKind.CONNECTION_LOST,
+    "57P03": ErrorKind.NOT_READY,
+    "57P05": ErrorKind.CONNECTION_LOST,
+    "25P03": ErrorKind.CONNECTION_LOST,
+    "53300": ErrorKind.NOT_READY,
+    "25006": ErrorKind.READ_ONLY,
+    "53100": ErrorKind.DISK_FULL,
+    "57014": ErrorKind.CANCELLED,
+    "42501": ErrorKind.DENIED,
+    "3D000": ErrorKind.REFUSED,
+    "42P06": ErrorKind.ALREADY_EXISTS,
+    "42P07": ErrorKind.ALREADY_EXISTS,
+    "42701": ErrorKind.ALREADY_EXISTS,
+    "42710": ErrorKind.ALREADY_EXISTS,
+}
+_BY_CLASS = {"08": ErrorKind.CONNECTION_LOST, "28": ErrorKind.REFUSED}
+
+# psycopg2 gives no SQLSTATE for an error while connecting; these are libpq's and the server's own words.
+_REFUSED_WORDS = (
+    "password authentication failed",
+    "no password supplied",
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "is not permitted to log in",
+    "certificate verify failed",
+    "does not match host name",
+    "server does not support SSL",
+    "root certificate file",
+    "private key file",
+    "unsupported sslmode",
+    "invalid sslmode",
+    "permission denied for database",
+    "wrong password type",
+)
+_LOST_WORDS = (
+    "server closed the connection unexpectedly",
+    "connection already closed",
+    "the connection is closed",
+    "connection was closed",
+    "terminating connection",
+    "SSL connection has been closed",
+    "SSL SYSCALL error",
+    "connection to server was lost",
+    "could not receive data from server",
+    "could not send data to server",
+    "connection is lost",
+    "consuming input failed",
+)
+_DRIVERS = ("psycopg2", "psycopg", "asyncpg", "sqlalchemy.dialects.postgresql")
+
+
+def read_error(error: BaseException) -> ServerError | None:
+    """See :meth:`migrator.dialects.Dialect.read_error`."""
+    driver_error = _driver_error(error)
+    if driver_error is None:
+        return None
+    diagnostics = getattr(driver_error, "diag", None)
+    sqlstate = str(getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None) or "")
+    message = getattr(diagnostics, "message_primary", None) or _first_line(driver_error)
+    kind = _kind(sqlstate, str(message), str(driver_error), diagnostics)
+    if getattr(error, "connection_invalidated", False) and kind is ErrorKind.OTHER:
+        kind = ErrorKind.CONNECTION_LOST
+    return ServerError(kind, str(message), sqlstate, _further(diagnostics))
+
+
+def _driver_error(error: BaseException) -> BaseException | None:
+    """The driver's own exception: SQLAlchemy's ``orig``, the error itself, or the cause that was wrapped."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        original = getattr(current, "orig", None)
+        if isinstance(original, BaseException):
+            current = original
+            continue
+        if type(current).__module__.startswith(_DRIVERS):
+            return current
+        current = current.__cause__
+    return None
+
+
+def _kind(sqlstate: str, message: str, whole: str, diagnostics: Any) -> ErrorKind:
+    if sqlstate:
+        if sqlstate == "23505" and _is_catalog(diagnostics, whole):
+            return ErrorKind.CATALOG_RACE
+        if sqlstate == "XX000" and "concurrently" in message:
+            return ErrorKind.CATALOG_RACE
+        found = _BY_SQLSTATE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2])
+        if found is not None:
+            return found
+        return ErrorKind.OTHER
+    if any(words in whole for words in _REFUSED_WORDS):
+        return ErrorKind.REFUSED
+    if ("role" in whole or "database" in whole) and "does not exist" in whole:
+        return ErrorKind.REFUSED
+    if any(words in whole for words in _LOST_WORDS):
+        return ErrorKind.CONNECTION_LOST
+    if (
+        "connection" in whole
+        or "timeout" in whole
+        or "translate host name" in whole
+        or "resolve host" in whole
+    ):
+        return ErrorKind.NOT_READY
+    return ErrorKind.OTHER
+
+
+def _is_catalog(diagnostics: Any, whole: str) -> bool:
+    schema = getattr(diagnostics, "schema_name", None)
+    return schema == "pg_catalog" or 'constraint "pg_' in whole
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # libpq begins with where it connected to; the reason is what comes after "FATAL:".
+    for line in lines:
+        if "FATAL:" in line:
+            return line.split("FATAL:", 1)[1].strip()
+    return lines[0] if lines else type(error).__name__
+
+
+def _further(diagnostics: Any) -> tuple[str, ...]:
+    """Detail and hint; not the detail that quotes a whole row of somebody's data."""
+    further = []
+    detail = getattr(diagnostics, "message_detail", None)
+    if detail and not str(detail).startswith("Failing row contains"):
+        further.extend(str(detail).splitlines())
+    hint = getattr(diagnostics, "message_hint", None)
+    if hint:
+        further.append(f"hint: {hint}")
+    return tuple(further)

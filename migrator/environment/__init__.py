@@ -1,0 +1,268 @@
+"""The only importer of Alembic's runtime: runs an ``env.py`` that it has never seen, with our seam in it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+import alembic.context  # noqa: F401  (its proxies must exist before an EnvironmentContext is entered)
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import load_python_file
+
+from migrator import urls
+from migrator.environment.config import alembic_config, script_locations
+from migrator.environment.entering import classify, translate
+from migrator.environment.failures import place_in
+from migrator.environment.listing import ancestors, database_ahead, pending, relative, unknown_revisions
+from migrator.environment.script import graph_of, install_lazy_revision_map
+from migrator.environment.seam import Seam
+from migrator.environment.state import Again, LearnSecret, Run, RunAgain, Supervisor, TargetRun
+from migrator.errors import MigratorError
+from migrator.revisions import list_files
+
+if TYPE_CHECKING:
+    from migrator.settings import Settings
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Alembic's proxies are one per process: two runs in one process take turns."""
+
+
+def execute(run: Run, config: Config) -> None:
+    """Run ``env.py`` once, with the seam. What came of it is in ``run``: failure, again, targets.
+
+    Raises only what is no failure of the run: the stop that was asked for, and bugs.
+    """
+    run.again = None
+    run.configured = False
+    script = open_scripts(config)
+    seam: Seam
+
+    def steps_of_seam(current: tuple[str, ...], context: MigrationContext) -> Any:
+        return seam.steps.list(current, context)
+
+    environment = EnvironmentContext(
+        config,
+        script,
+        fn=steps_of_seam,
+        as_sql=False,
+        starting_rev=None,
+        destination_rev=run.revision,
+        **({"dont_mutate": True} if run.reads_only else {}),
+        **({"purge": True} if run.purge else {}),
+    )
+    with _project_environment(run.settings), _ONE_AT_A_TIME, _quiet_alembic(run.settings.verbose):
+        seam = Seam(environment, run)
+        try:
+            with environment:
+                script.run_env()
+        except Exception as error:
+            if run.again is None and run.failure is None and not run.supervisor.stopping:
+                classify(error, run, config)
+        except SystemExit as error:
+            if run.again is None and run.failure is None:
+                classify(error, run, config)
+        finally:
+            run.supervisor.left_project()
+            seam.leave()
+
+
+def render_sql(settings: Settings, revision: str, direction: str, output: TextIO) -> None:
+    """Write the SQL of ``revision`` (``base:head``, ``a:b``, or where to) to ``output``. Nothing connects.
+
+    :raises MigratorError: what ``env.py``, a revision or Alembic said.
+    """
+    from alembic import command
+
+    config = alembic_config(settings, [direction, "--sql", revision], output_buffer=output)
+    with (
+        _translated(config),
+        _project_environment(settings),
+        _ONE_AT_A_TIME,
+        _quiet_alembic(settings.verbose),
+    ):
+        getattr(command, direction)(config, revision, sql=True)
+
+
+def run_alembic(settings: Settings, arguments: Sequence[str], output: TextIO) -> None:
+    """Alembic's own command line, in this process, with our settings and the configured database.
+
+    :raises MigratorError: what ``env.py``, a revision or Alembic said.
+    """
+    config = alembic_config(settings, list(arguments), stdout=output)
+    options: Any = config.cmd_opts
+    function, positional, named = options.cmd
+    with (
+        _translated(config),
+        _project_environment(settings),
+        _ONE_AT_A_TIME,
+        _quiet_alembic(settings.verbose),
+    ):
+        function(
+            config,
+            *[getattr(options, name, None) for name in positional],
+            **{name: getattr(options, name, None) for name in named},
+        )
+
+
+def history_lines(
+    settings: Settings, rev_range: str | None, current: Sequence[str] | None, *, long: bool
+) -> Iterator[str]:
+    """The revisions, newest first, as ``alembic history`` lists them; nothing is imported.
+
+    :param current: the database's version rows, to mark what is applied; None: unknown.
+    :raises MigratorError: the range or the history makes no sense.
+    """
+    config = alembic_config(settings, ["history"])
+    script = open_scripts(config)
+    base, _, head = (rev_range or "base:heads").partition(":")
+    with _translated(config):
+        start, end = base or "base", head or "heads"
+        if current is not None:
+            start, end = (",".join(current) if end_ == "current" else end_ for end_ in (start, end))
+        have = ancestors(script, current) if current is not None else set()
+        for found in script.walk_revisions(start, end):
+            text = found.cmd_format(long, include_branches=True, include_doc=True, include_parents=True)
+            mark = "" if current is None else ("  applied" if found.revision in have else "  pending")
+            yield text + mark
+
+
+@contextlib.contextmanager
+def _translated(config: Config) -> Iterator[None]:
+    """Whatever Alembic, ``env.py`` or a revision raises, as one of our errors."""
+    try:
+        yield
+    except MigratorError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise translate(error, config) from error
+
+
+def open_scripts(config: Config) -> ScriptDirectory:
+    """Alembic's script directory over revisions that are imported only when they run."""
+    script = ScriptDirectory.from_config(config)
+    install_lazy_revision_map(script)
+    return script
+
+
+@contextlib.contextmanager
+def _project_environment(settings: Settings) -> Iterator[None]:
+    """The variables that ``env.py`` may read the database from, while it runs."""
+    urls.teach_sqlalchemy_bare_scheme()
+    additions = dict(settings.project_environment())
+    # libpq then bounds its own handshake, also where only env.py knows the database.
+    additions.setdefault("PGCONNECT_TIMEOUT", str(max(2, round(settings.connect_timeout))))
+    before = {name: os.environ.get(name) for name in additions}
+    for name, value in additions.items():
+        if name != "PGCONNECT_TIMEOUT" or before[name] is None:
+            os.environ[name] = value
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _quiet_alembic(verbose: bool) -> Iterator[None]:
+    """Alembic's own progress lines say again what the report says."""
+    if verbose:
+        yield
+        return
+
+    def warnings_only(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+    loggers = [logging.getLogger(name) for name in ("alembic.runtime.migration", "alembic.runtime.plugins")]
+    for logger in loggers:
+        logger.addFilter(warnings_only)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(warnings_only)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFailure:
+    """A revision file that does not import, and where in it."""
+
+    file: str
+    line: int | None
+    error: BaseException
+
+
+def import_all(config: Config) -> list[ImportFailure]:
+    """Import every revision file as Alembic would; those that fail."""
+    failures = []
+    locations = script_locations(config)
+    for path in list_files(
+        locations.versions, recursive=locations.recursive, sourceless=locations.sourceless
+    ):
+        try:
+            load_python_file(path.parent, path.name)
+        except (Exception, SystemExit) as error:
+            place = place_in(error, [str(path)])
+            line = error.lineno if isinstance(error, SyntaxError) else (place[1] if place else None)
+            failures.append(ImportFailure(relative(path), line, error))
+    return failures
+
+
+def upgrade_steps(revision: str) -> Callable[[ScriptDirectory, Any], list[Any]]:
+    """Lists the steps of ``upgrade revision``."""
+    return lambda script, current: script._upgrade_revs(revision, current)
+
+
+def downgrade_steps(revision: str) -> Callable[[ScriptDirectory, Any], list[Any]]:
+    """Lists the steps of ``downgrade revision``."""
+    return lambda script, current: script._downgrade_revs(revision, current)
+
+
+def stamp_steps(revisions: tuple[str, ...]) -> Callable[[ScriptDirectory, Any], list[Any]]:
+    """Lists the steps of ``stamp revisions``."""
+    return lambda script, current: script._stamp_revs(revisions, current)
+
+
+def no_steps(_script: ScriptDirectory, _current: Any) -> list[Any]:
+    """Lists no steps: for commands that only look."""
+    return []
+
+
+__all__ = [
+    "Again",
+    "Config",
+    "ImportFailure",
+    "LearnSecret",
+    "Run",
+    "RunAgain",
+    "Supervisor",
+    "TargetRun",
+    "alembic_config",
+    "ancestors",
+    "database_ahead",
+    "downgrade_steps",
+    "execute",
+    "graph_of",
+    "history_lines",
+    "import_all",
+    "no_steps",
+    "open_scripts",
+    "pending",
+    "relative",
+    "render_sql",
+    "run_alembic",
+    "script_locations",
+    "stamp_steps",
+    "unknown_revisions",
+    "upgrade_steps",
+]

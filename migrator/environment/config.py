@@ -1,0 +1,256 @@
+"""Alembic's own configuration, read as its command line reads it, with the database that was configured put in."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic.config import CommandLine, Config
+from alembic.util import CommandError
+
+from migrator import urls
+from migrator.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from migrator.settings import Settings
+
+_REFERENCE = re.compile(r"%%|%\(([^)]+)\)s")
+
+
+class TolerantInterpolation(configparser.BasicInterpolation):
+    """Replaces ``%%`` and the ``%(name)s`` that are known, and leaves every other ``%`` alone.
+
+    ConfigParser refuses a value with a bare ``%``, and with it every project that puts a URL with a
+    percent-encoded password into ``sqlalchemy.url``.
+    """
+
+    def before_get(
+        self,
+        parser: Any,
+        section: str,
+        option: str,
+        value: str,
+        defaults: Mapping[str, str],
+    ) -> str:
+        return self._replaced(parser, option, section, value, defaults, configparser.MAX_INTERPOLATION_DEPTH)
+
+    def _replaced(
+        self, parser: Any, option: str, section: str, value: str, defaults: Mapping[str, str], depth: int
+    ) -> str:
+        if "%" not in value:
+            return value
+
+        def replace(found: re.Match[str]) -> str:
+            name = found.group(1)
+            if name is None:
+                return "%"
+            known = defaults.get(parser.optionxform(name))
+            if known is None:
+                return found.group(0)
+            if depth <= 1:
+                raise configparser.InterpolationDepthError(option, section, value)
+            return self._replaced(parser, option, section, str(known), defaults, depth - 1)
+
+        return _REFERENCE.sub(replace, value)
+
+    def before_set(self, parser: Any, section: str, option: str, value: str) -> str:
+        return value
+
+
+class LazyAttributes(dict[str, Any]):
+    """``config.attributes`` for an ``env.py`` that demands ``attributes["connection"]``.
+
+    ``.get()`` and ``in`` still find nothing, so that an ``env.py`` that can connect by itself does.
+    """
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        super().__init__()
+        self._connect = connect
+
+    def __missing__(self, key: str) -> Any:
+        if key != "connection":
+            raise KeyError(key)
+        self["connection"] = self._connect()
+        return self["connection"]
+
+
+def alembic_config(settings: Settings, command: Sequence[str], **streams: Any) -> Config:
+    """The Config for ``alembic COMMAND…``, with everything that Alembic's command line would have set.
+
+    :raises ConfigurationError: there is no configuration file, or it cannot be read.
+    """
+    options = _options(settings, command)
+    line = CommandLine(prog="alembic")
+    toml, ini = _files(line, options)
+    if toml is not None:
+        streams["toml_file"] = toml
+    config = Config(file_=ini, ini_section=options.name, cmd_opts=options, **streams)
+    _require_a_file(settings, toml, ini)
+    parser = _read(config, ini)
+    parser._interpolation = TolerantInterpolation()  # type: ignore[attr-defined]
+    if Path(ini).exists() and not parser.has_section(options.name) and toml is None:
+        raise ConfigurationError(
+            f"{ini} has no section [{options.name}]",
+            details=(f"sections: {', '.join(parser.sections()) or 'none'}",),
+            next_step="Name the section with -n, or as MIGRATOR_NAME. Nothing was changed.",
+        )
+    _offer_connection(config, settings)
+    if settings.database is not None:
+        config.set_main_option("sqlalchemy.url", _url_for_project(config, settings))
+    return config
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptLocations:
+    """Where the scripts are. ``chosen_by_environment``: ``env.py`` may look for revisions elsewhere."""
+
+    environment: Path
+    versions: tuple[Path, ...]
+    recursive: bool
+    sourceless: bool
+    chosen_by_environment: bool
+
+
+def script_locations(config: Config) -> ScriptLocations:
+    """Where Alembic will look, without reading any revision.
+
+    :raises ConfigurationError: ``script_location`` is missing or leads nowhere.
+    """
+    from alembic.script import ScriptDirectory
+
+    where = config.config_file_name or "alembic.ini"
+    try:
+        script = ScriptDirectory.from_config(config)
+    except (CommandError, ImportError, configparser.Error, ValueError) as error:
+        raise ConfigurationError(
+            f"the migration scripts cannot be found: {_plain(error)}",
+            details=(f"script_location in {where}",),
+            next_step="Correct script_location, or run in the folder that it is relative to. Nothing was changed.",
+        ) from error
+    folder = Path(script.dir)
+    environment = folder / "env.py"
+    if not environment.exists():
+        raise ConfigurationError(
+            f"there is no env.py in {_relative(folder)}",
+            details=(f"script_location in {where}",),
+            next_step="Correct script_location, or copy the folder into the image. Nothing was changed.",
+        )
+    text = environment.read_bytes()
+    chooses = b"version_locations" in text or b"script_location" in text
+    return ScriptLocations(
+        environment,
+        tuple(Path(location) for location in script._version_locations),
+        bool(script.recursive_version_locations),
+        bool(script.sourceless),
+        chooses,
+    )
+
+
+def _options(settings: Settings, command: Sequence[str]) -> Namespace:
+    arguments = []
+    if settings.config:
+        arguments += ["-c", settings.config]
+    arguments += ["-n", settings.name]
+    for value in settings.x:
+        arguments += ["-x", value]
+    return CommandLine(prog="alembic").parser.parse_args([*arguments, *command])
+
+
+def _files(line: CommandLine, options: Namespace) -> tuple[str | None, str]:
+    if hasattr(line, "_inis_from_config"):  # Alembic 1.16 and later know pyproject.toml.
+        toml: str
+        ini: str
+        toml, ini = line._inis_from_config(options)
+        return (toml if Path(toml).exists() else None), ini
+    given = options.config
+    if isinstance(given, list):
+        given = given[-1] if given else None
+    return None, given or os.environ.get("ALEMBIC_CONFIG", "alembic.ini")
+
+
+def _require_a_file(settings: Settings, toml: str | None, ini: str) -> None:
+    if Path(ini).exists() or (toml is not None and _has_alembic_table(toml)):
+        return
+    source = f"from {settings.sources['config']}" if settings.config else "the default"
+    raise ConfigurationError(
+        f"there is no {ini}",
+        details=(f"looked for in {Path.cwd()} ({source})", "nor is there a [tool.alembic] in pyproject.toml"),
+        next_step="Run in the folder that holds it, or name it with -c (MIGRATOR_CONFIG). Nothing was changed.",
+    )
+
+
+def _has_alembic_table(toml: str) -> bool:
+    import tomllib
+
+    try:
+        table = tomllib.loads(Path(toml).read_text(encoding="utf-8")).get("tool", {})
+        return "alembic" in table
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{toml} cannot be read: {error}", next_step="Correct the file. Nothing was changed."
+        ) from error
+
+
+def _read(config: Config, ini: str) -> configparser.ConfigParser:
+    try:
+        parser = config.file_config
+        if not parser.has_section(config.config_ini_section) and not Path(ini).exists():
+            parser.add_section(config.config_ini_section)
+        return parser
+    except (configparser.Error, UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(
+            f"{ini} cannot be read: {_plain(error)}", next_step="Correct the file. Nothing was changed."
+        ) from error
+
+
+def _offer_connection(config: Config, settings: Settings) -> None:
+    def connect() -> Any:
+        import sqlalchemy
+        from sqlalchemy.pool import NullPool
+
+        text = config.get_main_option("sqlalchemy.url")
+        if settings.database is not None:
+            url = settings.database.url
+        elif text:
+            url = urls.parse(text, f"sqlalchemy.url in {config.config_file_name}")
+        else:
+            raise ConfigurationError(
+                'env.py wants config.attributes["connection"], and no database is configured',
+                next_step="Set MIGRATOR_DATABASE_URL. Nothing was changed.",
+            )
+        return sqlalchemy.create_engine(urls.sync_url(url), poolclass=NullPool).connect()
+
+    config.__dict__["attributes"] = LazyAttributes(connect)
+
+
+def _url_for_project(config: Config, settings: Settings) -> str:
+    """The configured URL, with the driver of the project's own where ours names none.
+
+    A project whose ini says ``postgresql+asyncpg://`` makes an asynchronous engine and needs that driver.
+    """
+    database = settings.database
+    assert database is not None
+    url = database.url
+    own = config.file_config.get(config.config_ini_section, "sqlalchemy.url", fallback="", raw=True)
+    scheme = own.split("://", 1)[0]
+    if "+" not in url.drivername and scheme.startswith(f"{url.drivername}+"):
+        url = url.set(drivername=scheme)
+    text: str = url.render_as_string(hide_password=False)
+    return text
+
+
+def _plain(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _relative(path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

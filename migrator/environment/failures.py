@@ -1,0 +1,213 @@
+"""Turns whatever was raised into the error that a person reads: what, where, the server's words, what next."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from migrator.database import lost
+from migrator.dialects import ErrorKind, ServerError
+from migrator.environment.advice import advice_for
+from migrator.environment.listing import relative
+from migrator.environment.state import Run, StepRun, TargetRun
+from migrator.errors import (
+    AccessRefused,
+    DatabaseUnreachable,
+    HistoryError,
+    LockTimeoutExhausted,
+    MigrationFailed,
+    MigratorError,
+)
+from migrator.results import Blocker, Statement
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+
+def describe_failure(
+    error: BaseException,
+    found: ServerError | None,
+    step_run: StepRun | None,
+    target: TargetRun | None,
+    run: Run,
+    blockers: tuple[Blocker, ...],
+) -> MigratorError:
+    """The error for ``error``, raised in a step or, with ``step_run`` None, around the steps."""
+    if isinstance(error, MigratorError):
+        return _placed(error, error, step_run)
+    text = getattr(error, "statement", None)
+    statement = Statement(str(text)) if text else None
+    message = _step_message(step_run)
+    if found is None:
+        failure: MigratorError = MigrationFailed(
+            message or "env.py failed",
+            details=(f"{type(error).__name__}: {_one_line(error)}",),
+            next_step="The same image will fail again. Correct the revision, build again."
+            if step_run
+            else "Correct env.py, build again.",
+        )
+        return _placed(failure, error, step_run)
+    if found.kind is ErrorKind.CONNECTION_LOST:
+        failure = lost(found)
+    elif found.kind in (ErrorKind.LOCK_TIMEOUT, ErrorKind.DEADLOCK, ErrorKind.SERIALIZATION):
+        failure = _lock_timeout(found, step_run, run, blockers, statement)
+    elif found.kind is ErrorKind.DENIED:
+        user = target.target.user if target else "the user"
+        failure = AccessRefused(
+            message or "permission was refused",
+            details=(str(found), *found.further),
+            statement=statement,
+            sqlstate=found.sqlstate,
+            next_step=f"Grant {user} what the statement needs, or run as the owner; then run again.",
+        )
+    elif found.kind is ErrorKind.READ_ONLY:
+        failure = DatabaseUnreachable(
+            "the server became read-only during the run",
+            details=(str(found),),
+            sqlstate=found.sqlstate,
+            next_step="A fail-over may be under way. Run the same command again.",
+        )
+    elif found.kind is ErrorKind.NOT_READY:
+        failure = DatabaseUnreachable(
+            "the server would not serve the run",
+            details=(str(found),),
+            sqlstate=found.sqlstate,
+            next_step="Run the same command again.",
+        )
+    elif found.kind is ErrorKind.ALREADY_EXISTS and target is not None and not target.before:
+        failure = _no_version_table(found, target, statement)
+    else:
+        failure = MigrationFailed(
+            message or "the migration failed",
+            details=(str(found), *found.further),
+            statement=statement,
+            sqlstate=found.sqlstate or None,
+            next_step=advice_for(found),
+        )
+    return _placed(failure, error, step_run)
+
+
+def unloadable(error: Exception, script: ScriptDirectory, run: Run) -> MigratorError:
+    """The steps could not be listed: a revision that does not import, or a target that does not exist."""
+    place = place_in(error, [str(location) for location in script._version_locations])
+    cause = error.__cause__ or error
+    if type(error).__name__ == "CommandError" and place is None:
+        nearest = _nearest(run.revision, script)
+        return HistoryError(
+            f"{_one_line(error)}",
+            details=(f"asked for: {run.revision}", *nearest),
+            next_step="migrator history lists what this image has. Nothing was changed.",
+        )
+    file, line = place or (None, None)
+    if isinstance(cause, SyntaxError) and cause.filename:
+        file, line = relative(cause.filename), cause.lineno
+    return MigrationFailed(
+        "a pending revision cannot be imported",
+        details=(f"{type(cause).__name__}: {_one_line(cause)}",),
+        file=file,
+        line=line,
+        next_step="The same image will fail again. Correct the file, build again. Nothing was changed.",
+    )
+
+
+def place_in(error: BaseException, folders: list[str]) -> tuple[str, int] | None:
+    """(file, line) of the innermost frame whose file lies in one of ``folders``."""
+    found = None
+    current: BaseException | None = error
+    while current is not None and found is None:
+        found = _innermost(current.__traceback__, folders)
+        current = current.__cause__ or current.__context__
+    return found
+
+
+def _innermost(trace: TracebackType | None, folders: list[str]) -> tuple[str, int] | None:
+    found = None
+    resolved = [str(Path(folder).resolve()) for folder in folders]
+    for frame, line in traceback.walk_tb(trace):
+        name = str(Path(frame.f_code.co_filename).resolve()) if frame.f_code.co_filename[:1] != "<" else ""
+        if name and "site-packages" not in name and any(name.startswith(folder) for folder in resolved):
+            found = (relative(name), line)
+    return found
+
+
+def _placed(failure: MigratorError, error: BaseException, step_run: StepRun | None) -> MigratorError:
+    if step_run is None:
+        return failure
+    failure.revision = failure.revision or step_run.step.revision
+    if failure.file is None and step_run.step.file:
+        place = place_in(error, [step_run.step.file])
+        failure.file, failure.line = place or (step_run.step.file, None)
+    return failure
+
+
+def _lock_timeout(
+    found: ServerError,
+    step_run: StepRun | None,
+    run: Run,
+    blockers: tuple[Blocker, ...],
+    statement: Statement | None,
+) -> LockTimeoutExhausted:
+    from migrator.durations import format_duration
+
+    waited = tuple(
+        f"blocked by pid {b.pid} ({b.application or 'no application name'}, {b.user}, "
+        f"{b.state} for {format_duration(b.since_seconds)})" + (f" on {b.relation}" if b.relation else "")
+        for b in blockers
+    )
+    if step_run is not None and step_run.autocommit:
+        next_step = (
+            "It ran outside a transaction, so what it had done before is still there: look at the state above, "
+            "remove what was left behind (an INVALID index: DROP INDEX CONCURRENTLY), then run again."
+        )
+    else:
+        next_step = (
+            "Run again when there is less traffic, end the session that blocks, "
+            "or allow more with MIGRATOR_LOCK_RETRY_TIMEOUT."
+        )
+    tries = step_run.tries if step_run else 1
+    return LockTimeoutExhausted(
+        f"{_step_message(step_run) or 'the migration'}: {found.kind.value}, "
+        + ("1 try" if tries == 1 else f"{tries} tries"),
+        details=(str(found), *waited),
+        statement=statement,
+        sqlstate=found.sqlstate,
+        next_step=next_step,
+    )
+
+
+def _no_version_table(found: ServerError, target: TargetRun, statement: Statement | None) -> HistoryError:
+    table = target.target.version_table or "alembic_version"
+    return HistoryError(
+        "the database has tables already, and no revision is recorded in it",
+        details=(
+            str(found),
+            f"{table} is missing or empty: they were made by something else (create_all()?)",
+        ),
+        statement=statement,
+        sqlstate=found.sqlstate,
+        next_step=(
+            "Compare what is there with the revisions (migrator sql shows what each would do), "
+            "then record the one that it corresponds to: migrator stamp REVISION. Nothing was changed."
+        ),
+    )
+
+
+def _nearest(revision: str, script: ScriptDirectory) -> tuple[str, ...]:
+    import difflib
+
+    known = [str(name) for name in script.revision_map._revision_map if name]
+    close = difflib.get_close_matches(revision, known, n=3)
+    return (f"close to it: {', '.join(close)}",) if close else ()
+
+
+def _step_message(step_run: StepRun | None) -> str:
+    return (step_run.step.message or step_run.step.revision) if step_run else ""
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or "no message"
+
+
+__all__ = ["Any", "describe_failure", "place_in", "unloadable"]

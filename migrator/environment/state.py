@@ -1,0 +1,173 @@
+"""What a run knows, across one or several executions of ``env.py``."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from migrator.dialects import Dialect, LockKey, RawConnection, Session
+from migrator.errors import MigratorError
+from migrator.events import Reporter
+from migrator.results import Activity, Blocker, InvalidIndex, Revisions, Step, Target
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+    from sqlalchemy.engine import Engine
+
+    from migrator.settings import Settings
+
+
+class Again(enum.Enum):
+    """Why ``env.py`` must be run again as a whole; each has a time budget of its own."""
+
+    RUN_LOCK = "the run lock is held by another run"
+    CONTENTION = "lock timeout, deadlock or a race with another session"
+    UNREACHABLE = "the database could not be reached"
+
+
+class RunAgain(Exception):
+    """Leaves ``env.py``. What counts is :attr:`Run.again`, for ``env.py`` may swallow this."""
+
+    def __init__(self, why: Again, reason: str, error: MigratorError | None = None) -> None:
+        super().__init__(reason)
+        self.why = why
+        self.reason = reason
+        self.error = error
+
+
+class LearnSecret(Protocol):
+    """Told of a password that no output may show."""
+
+    def __call__(self, secret: str, *, never: Collection[str] = ()) -> None:
+        """``never``: names that the password may equal, and that must stay readable."""
+
+
+class Supervisor(Protocol):
+    """Who watches over a run: the clock, the signals, the running step."""
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep; raises when a stop is asked for."""
+
+    def check(self) -> None:
+        """Raise if a stop was asked for."""
+
+    @property
+    def stopping(self) -> bool:
+        """A stop was asked for."""
+
+    def left_project(self) -> None:
+        """``env.py`` has ended: a stop no longer interrupts, it is noted."""
+
+    def connected(self, token: object, cancel: Callable[[], None]) -> None:
+        """A backend works for us; ``cancel`` ends its statement from another connection."""
+
+    def disconnected(self, token: object) -> None:
+        """It does not any more."""
+
+    def step_began(self, step: Step, number: int, total: int, look: Callable[[], Activity]) -> None:
+        """A try of a step begins."""
+
+    def step_ended(self) -> tuple[Blocker, ...]:
+        """It ended; who was last seen to block it."""
+
+
+@dataclass(slots=True)
+class StepRun:
+    """One planned step: what was tried and what came of it."""
+
+    step: Step
+    number: int
+    total: int
+    tries: int = 0
+    autocommit: bool = False
+    began: float = 0.0
+    duration: float = 0.0
+    finished: bool = False
+
+
+@dataclass(slots=True)
+class TargetRun:
+    """One database and version table that ``env.py`` configured."""
+
+    key: LockKey
+    target: Target
+    engine: Engine
+    dialect: Dialect
+    session: Session
+    version_table: tuple[str, str] | None = None
+    before: Revisions | None = None
+    goal: Revisions = ()
+    steps: dict[str, StepRun] = field(default_factory=dict)
+    lock_wait: float = 0.0
+    invalid_before: tuple[InvalidIndex, ...] = ()
+
+    @property
+    def resolved_key(self) -> LockKey:
+        """The version table by the schema that it was found in; before that, by the one that was expected."""
+        if self.version_table is None:
+            return self.key
+        return LockKey(self.key.database, *self.version_table)
+
+
+@dataclass(slots=True)
+class Run:
+    """A run of one command.
+
+    :ivar command: ``upgrade``, ``downgrade``, ``stamp``, or ``status`` (which locks and changes nothing).
+    :ivar arguments: what Alembic's command line would have got, for ``config.cmd_opts``.
+    :ivar failure: the first failure that was seen, whatever ``env.py`` made of it.
+    :ivar again: set when this execution of ``env.py`` must be followed by another.
+    """
+
+    command: str
+    revision: str
+    settings: Settings
+    report: Reporter
+    supervisor: Supervisor
+    list_steps: Callable[[ScriptDirectory, Any], list[Any]]
+    arguments: tuple[str, ...]
+    purge: bool = False
+    learn_secret: LearnSecret | None = None
+    targets: dict[LockKey, TargetRun] = field(default_factory=dict)
+    failure: MigratorError | None = None
+    cause: BaseException | None = None
+    again: RunAgain | None = None
+    lock_waited: float = 0.0
+    configured: bool = False
+    script: Any = None
+    changed: bool = False
+
+    @property
+    def reads_only(self) -> bool:
+        """Nothing is locked or changed."""
+        return self.command == "status"
+
+    def fail(self, failure: MigratorError, cause: BaseException | None) -> None:
+        """Keep the first failure."""
+        if self.failure is None:
+            self.failure = failure
+            self.cause = cause
+
+
+@dataclass(slots=True)
+class Held:
+    """A connection of ``env.py`` that was prepared, with the locks that it holds."""
+
+    raw: RawConnection
+    connection: Any
+    session: Session
+    dialect: Dialect
+    engine: Engine
+    began_outside: bool
+    locks: dict[LockKey, Any] = field(default_factory=dict)
+    returned: bool = False
+    index_timeout_set: bool = False
+    undo: list[Callable[[], None]] = field(default_factory=list)
+
+    def restore_lock_timeout(self) -> None:
+        """After a concurrent index build, the session's ordinary lock timeout again."""
+        if self.index_timeout_set and self.dialect.is_autocommit(self.raw):
+            self.index_timeout_set = False
+            self.dialect.set_lock_timeout(self.raw, self.session.lock_timeout)

@@ -1,0 +1,284 @@
+"""Listing the steps under the lock, running each, trying again where that is safe, and noting what failed."""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext
+
+from migrator.database import on_connection_like
+from migrator.dialects import ErrorKind
+from migrator.environment.failures import describe_failure, unloadable
+from migrator.environment.listing import check_history, describe_step, goal_of
+from migrator.environment.state import Again, Held, Run, RunAgain, StepRun, TargetRun
+from migrator.errors import LockTimeoutExhausted, MigrationFailed, MigratorError
+from migrator.events import (
+    InvalidIndexesFound,
+    Planned,
+    StepFinished,
+    StepRetried,
+    StepStarted,
+)
+from migrator.results import Blocker, Outcome, StepResult
+
+RETRY_KINDS = (ErrorKind.LOCK_TIMEOUT, ErrorKind.DEADLOCK)
+"""Errors after which the same revision, begun anew, may succeed."""
+
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 8.0
+"""First and longest pause between two tries of a revision, before jitter: traffic gets through in between."""
+
+TakeResolved = Callable[[Held, TargetRun, str, str], bool]
+
+AlembicSteps = tuple[Any, ...]
+"""Alembic's step objects."""
+
+
+class Steps:
+    """The steps of one execution of ``env.py``."""
+
+    def __init__(self, run: Run, take_resolved: TakeResolved) -> None:
+        self._run = run
+        self._take_resolved = take_resolved
+        self._context: MigrationContext | None = None
+        self._held: Held | None = None
+        self._target: TargetRun | None = None
+        self._table: tuple[str, str | None] = ("", None)
+        self._current: StepRun | None = None
+        self._lock_trouble_since: float | None = None
+
+    def enter(
+        self, context: MigrationContext, held: Held, target: TargetRun, table: str, schema: str | None
+    ) -> None:
+        """Alembic's context for ``target`` was made."""
+        self._context, self._held, self._target = context, held, target
+        self._table = (table, schema)
+
+    def list(self, current: tuple[str, ...], context: MigrationContext) -> Any:
+        """The function that ``EnvironmentContext(fn=…)`` gets: Alembic calls it with the version rows.
+
+        Here ``search_path`` is final and the version table exists, so this is where its name is resolved.
+        """
+        run, held, target, script = self._run, self._held, self._target, context.script
+        assert script is not None
+        if held is None or target is None:  # Offline: there is no connection, and nothing to guard.
+            return run.list_steps(script, current)
+        table = held.dialect.version_table(held.raw, *self._table)
+        if table is not None:
+            target.version_table = table
+            if not self._take_resolved(held, target, *table):
+                current = context.get_current_heads()
+        if target.before is None:
+            target.before = tuple(sorted(current))
+        target.goal = tuple(sorted(current))
+        run.script = script
+        if run.reads_only:
+            return []
+        self._refuse_old_snapshot(held, target, current)
+        planned: AlembicSteps = ()
+        if not check_history(script, current, run):
+            try:
+                planned = tuple(run.list_steps(script, current))
+            except (MigratorError, RunAgain):
+                raise
+            except Exception as error:
+                raise unloadable(error, script, run) from error
+        return self._run_all(planned, context, held, target, current)
+
+    def on_version_apply(self, *, heads: set[str], **_rest: Any) -> None:
+        """Alembic moved the version rows of the current target, in the step's transaction."""
+        if self._target is not None:
+            self._target.goal = tuple(sorted(heads))
+
+    def entering_autocommit(self, context: MigrationContext) -> None:
+        """A revision enters ``autocommit_block()``: what it did is committed, what it does will be at once."""
+        connection: Any = context.connection
+        if context.as_sql or connection is None:
+            return
+        if connection.in_transaction() and context._transaction is None:
+            raise MigrationFailed(
+                "autocommit_block() cannot work: env.py began a transaction before context.configure()",
+                details=("Alembic does not own that transaction, so it cannot commit it here",),
+                next_step=(
+                    "In env.py use engine.connect() instead of engine.begin(), and run no SQL before "
+                    "context.configure()."
+                ),
+            )
+        if self._current is not None:
+            self._current.autocommit = True
+
+    def completed(self) -> None:
+        """``run_migrations`` returned."""
+        self._run.supervisor.step_ended()
+        self._current = None
+
+    def failed(self, error: BaseException) -> None:
+        """Something was raised while the steps ran. The first failure is kept, whatever becomes of ``error``."""
+        run, held, step = self._run, self._held, self._current
+        blockers = run.supervisor.step_ended()
+        if isinstance(error, RunAgain):
+            run.again = error
+            return
+        if run.supervisor.stopping or run.failure is not None or run.again is not None:
+            return
+        found = held.dialect.read_error(error) if held is not None else None
+        contention = found is not None and found.kind in (*RETRY_KINDS, ErrorKind.SERIALIZATION)
+        autocommit = step is not None and (step.autocommit or _commits_each_statement(held))
+        failure = describe_failure(error, found, step, self._target, run, blockers)
+        if contention and not autocommit and not isinstance(error, LockTimeoutExhausted):
+            run.again = RunAgain(Again.CONTENTION, str(found), failure)
+            return
+        run.fail(failure, error)
+
+    def _run_all(
+        self, planned: AlembicSteps, context: MigrationContext, held: Held, target: TargetRun, current: Any
+    ) -> Iterator[Any]:
+        """The steps, each wrapped; goes on when Alembic has committed the one before."""
+        run = self._run
+        steps = [describe_step(planned_step) for planned_step in planned]
+        if planned and not target.steps:
+            target.invalid_before = held.dialect.invalid_indexes(held.raw)
+            if target.invalid_before:
+                run.report(InvalidIndexesFound(target.invalid_before, left_by_run=False))
+        goal = goal_of(run.script, planned, current)
+        run.report(Planned(tuple(sorted(current)), goal, tuple(steps)))
+        for number, step in enumerate(steps, start=1):
+            earlier = target.steps.get(step.revision)
+            step_run = StepRun(step, number, len(steps), tries=earlier.tries if earlier else 0)
+            target.steps[step.revision] = step_run
+        for planned_step, step in zip(planned, steps, strict=True):
+            step_run = target.steps[step.revision]
+            planned_step.migration_fn = self._retrying(planned_step.migration_fn, context, held, step_run)
+            self._current = step_run
+            self._lock_trouble_since = None
+            run.changed = True
+            yield planned_step
+            step_run.duration = time.monotonic() - step_run.began
+            step_run.finished = True
+            run.supervisor.step_ended()
+            self._current = None
+            result = StepResult(step, Outcome.APPLIED, step_run.duration, step_run.tries, step_run.autocommit)
+            run.report(StepFinished(result, step_run.number, step_run.total))
+
+    def _retrying(
+        self, migrate: Callable[..., Any], context: MigrationContext, held: Held, step_run: StepRun
+    ) -> Callable[..., Any]:
+        run = self._run
+
+        @functools.wraps(migrate)
+        def try_until_done(**arguments: Any) -> None:
+            while True:
+                run.supervisor.check()
+                step_run.tries += 1
+                step_run.autocommit = False
+                step_run.began = time.monotonic()
+                run.report(StepStarted(step_run.step, step_run.number, step_run.total, step_run.tries))
+                self._name_session(held, step_run)
+                run.supervisor.step_began(
+                    step_run.step, step_run.number, step_run.total, lambda: self._look(held)
+                )
+                try:
+                    migrate(**arguments)
+                    return
+                except Exception as error:
+                    step_run.duration = time.monotonic() - step_run.began
+                    blockers = run.supervisor.step_ended()
+                    held.restore_lock_timeout()
+                    pause = self._pause_before_retry(error, context, held, step_run, blockers)
+                    if pause is None:
+                        raise
+                self._begin_anew(context, pause)
+
+        return try_until_done
+
+    def _pause_before_retry(
+        self,
+        error: Exception,
+        context: MigrationContext,
+        held: Held,
+        step_run: StepRun,
+        blockers: tuple[Blocker, ...],
+    ) -> float | None:
+        """Seconds to sleep before the next try in place; None: not here. Raises when the budget is spent."""
+        found = held.dialect.read_error(error)
+        if found is None or found.kind not in RETRY_KINDS:
+            return None
+        if step_run.autocommit or _commits_each_statement(held):
+            return None
+        if not context._transaction_per_migration or context._in_external_transaction:
+            return None
+        if context._transaction is None or not context.impl.transactional_ddl:
+            return None
+        now = time.monotonic()
+        if self._lock_trouble_since is None:
+            self._lock_trouble_since = now - step_run.duration
+        left = self._run.settings.lock_retry_timeout - (now - self._lock_trouble_since)
+        pause = min(LONGEST_PAUSE_SECONDS, PAUSE_SECONDS * 1.5 ** (step_run.tries - 1)) * random.uniform(
+            0.6, 1.4
+        )
+        if pause >= left:
+            target = self._target
+            failure = describe_failure(error, found, step_run, target, self._run, blockers)
+            self._run.fail(failure, error)
+            raise failure from error
+        self._run.report(
+            StepRetried(
+                step_run.step,
+                step_run.number,
+                step_run.total,
+                step_run.tries,
+                found.kind.value,
+                blockers,
+                step_run.duration,
+                pause,
+                left,
+            )
+        )
+        return pause
+
+    def _begin_anew(self, context: MigrationContext, pause: float) -> None:
+        """Roll the try back, sleep outside any transaction with the run lock kept, and begin again."""
+        connection: Any = context.connection
+        transaction = context._transaction
+        if transaction is not None:
+            transaction.rollback()
+        self._run.supervisor.sleep(pause)
+        context._transaction = connection.begin()
+        # Alembic makes its version table in the first revision's transaction; it was rolled back with it.
+        context._ensure_version_table()
+
+    def _refuse_old_snapshot(self, held: Held, target: TargetRun, current: tuple[str, ...]) -> None:
+        """A REPEATABLE READ transaction that ``env.py`` began may show rows from before the lock was ours."""
+        if not held.began_outside or target.version_table is None:
+            return
+        if held.connection.get_isolation_level() not in ("REPEATABLE READ", "SERIALIZABLE"):
+            return
+        schema, table = target.version_table
+        key_dialect = held.dialect
+
+        def read(raw: Any) -> tuple[str, ...] | None:
+            if key_dialect.version_table(raw, table, schema) is None:
+                return None
+            return key_dialect.version_rows(raw, schema, table)
+
+        fresh = on_connection_like(held.engine, read, self._run.settings.connect_timeout)
+        if (fresh or ()) != tuple(sorted(current)):
+            raise RunAgain(Again.RUN_LOCK, "env.py's transaction began before the lock was free")
+
+    def _name_session(self, held: Held, step_run: StepRun) -> None:
+        import socket
+
+        held.dialect.name_session(held.raw, f"migrator {socket.gethostname()}: {step_run.step.revision}")
+
+    def _look(self, held: Held) -> Any:
+        pid = held.session.backend_pid
+        return on_connection_like(
+            held.engine, lambda raw: held.dialect.activity(raw, pid), self._run.settings.connect_timeout
+        )
+
+
+def _commits_each_statement(held: Held | None) -> bool:
+    return held is not None and held.dialect.is_autocommit(held.raw)

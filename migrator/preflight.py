@@ -1,0 +1,28 @@
+"""What can be known to be wrong before anything connects: the configuration and the revision graph."""
+
+from __future__ import annotations
+
+from migrator.environment import alembic_config, script_locations
+from migrator.revisions import ProblemKind, history_error, read_graph
+from migrator.settings import Settings
+
+
+def check_before_connecting(settings: Settings, command: str, revision: str) -> None:
+    """Read the configuration and the heads of the revision files; import nothing, connect to nothing.
+
+    Where ``env.py`` itself chooses the folders of the revisions, the graph is left to Alembic. A history
+    without any revision is left to the run as well: what is wrong then depends on the database.
+
+    :raises ConfigurationError: no configuration, or no ``env.py``.
+    :raises HistoryError: a missing parent, a duplicate id, a cycle; several heads for ``upgrade head``.
+    """
+    locations = script_locations(alembic_config(settings, ["heads"]))
+    if locations.chosen_by_environment:
+        return
+    graph = read_graph(locations.versions, recursive=locations.recursive, sourceless=locations.sourceless)
+    for problem in graph.problems():
+        if problem.kind is ProblemKind.NO_REVISIONS:
+            continue
+        if problem.kind is ProblemKind.SEVERAL_HEADS and not (command == "upgrade" and revision == "head"):
+            continue
+        raise history_error(problem)

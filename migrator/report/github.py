@@ -1,0 +1,181 @@
+"""What GitHub shows of a run: an annotation at the line that failed, and a summary of the step.
+
+Escaping follows the runner's own rules for workflow commands (actions/toolkit, ``packages/core/src/command.ts``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from migrator.durations import format_duration
+from migrator.errors import MigratorError
+from migrator.report.failure import failure_of
+from migrator.report.output import Output
+from migrator.report.safe import Json, JsonObject, one_line, shortened
+
+# The runner refuses a summary of more than 1 MiB as a whole.
+LISTED_STEPS = 200
+STATEMENT_LIMIT = 2000
+
+MARKDOWN = "\\`*_{}[]<>()#+!|~&"
+
+
+def wanted(environ: Mapping[str, str]) -> bool:
+    """Whether this process is a step of a GitHub workflow."""
+    return environ.get("GITHUB_ACTIONS") == "true"
+
+
+def annotation(error: MigratorError) -> str:
+    """The workflow command that marks the file and line of ``error``: ``::error file=…,line=…,title=…::…``."""
+    failure = failure_of(error)
+    headline = f"{failure.revision} {failure.headline}" if failure.revision else failure.headline
+    properties = {
+        "file": error.file or "",
+        "line": str(error.line) if error.file and error.line else "",
+        "title": f"migrator: {error.exit_code.meaning}",
+    }
+    named = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
+    message = "\n".join((headline, *failure.reasons, *failure.states, *failure.left, *failure.next_lines))
+    return f"::error {named}::{_data(message)}"
+
+
+def step_summary(document: JsonObject) -> str:
+    """The document of a run, a check or a failure as Markdown."""
+    error = document["error"]
+    command = f"migrator {_text(document['command'])}"
+    parts = [f"### {command}: {_headline(document)}"]
+    for target in _objects(document["targets"]):
+        parts += _target_parts(target)
+    findings = _objects(document.get("findings"))
+    if findings:
+        parts.append(_table(("check", "finding", "place", "next"), "llll", _finding_rows(findings)))
+    if isinstance(error, dict):
+        parts += _error_parts(error, document)
+    return "\n\n".join(parts) + "\n"
+
+
+def write(
+    document: JsonObject, error: MigratorError | None, environ: Mapping[str, str], stream: TextIO | None
+) -> None:
+    """Append the summary to ``GITHUB_STEP_SUMMARY`` and print the annotation, where GitHub reads them. Never raises.
+
+    :param error: what failed, its secrets masked; it is annotated.
+    :param stream: where the runner looks for workflow commands (either standard stream); None prints none.
+    """
+    if not wanted(environ):
+        return
+    if error is not None and stream is not None:
+        Output(stream).line(annotation(error))
+    path = environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        try:
+            with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(step_summary(document) + "\n")
+        except (OSError, ValueError):
+            # The summary is a courtesy; the run's verdict does not hang on it.
+            return
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _headline(document: JsonObject) -> str:
+    code = document["exit_code"]
+    if code:
+        return f"{_text(document['exit_meaning'])} (exit {code})"
+    steps = [
+        step
+        for target in _objects(document["targets"])
+        for step in _objects(target.get("steps"))
+        if step["outcome"] == "applied"
+    ]
+    if not steps:
+        return "nothing to do" if document["requested"] is not None else _text(document["exit_meaning"])
+    count = f"{len(steps)} revision{'s' if len(steps) > 1 else ''}"
+    return f"{count} in {_duration(document['duration_seconds'])}"
+
+
+def _target_parts(target: JsonObject) -> list[str]:
+    where = f"{target['address']}/{target['database']}" if target["database"] else str(target["address"])
+    facts = [f"**Target** {_text(where)}" + (f" as {_text(target['user'])}" if target["user"] else "")]
+    if target.get("state"):
+        facts.append(f"**State** {_text(target['state'])}")
+    parts = ["  \n".join(facts)]
+    steps = _objects(target.get("steps"))
+    if steps:
+        rows = [
+            (step["revision"], step["message"], step["outcome"], _duration(step["duration_seconds"]))
+            for step in steps[:LISTED_STEPS]
+        ]
+        parts.append(_table(("revision", "message", "outcome", "duration"), "lllr", rows))
+        if len(steps) > LISTED_STEPS:
+            parts.append(f"… and {len(steps) - LISTED_STEPS:,} more")
+    return parts
+
+
+def _finding_rows(findings: list[JsonObject]) -> list[tuple[Json, ...]]:
+    return [
+        (
+            finding["check"],
+            finding["message"],
+            f"{finding['file']}:{finding['line']}"
+            if finding["file"] and finding["line"]
+            else finding["file"],
+            finding["next"],
+        )
+        for finding in findings[:LISTED_STEPS]
+    ]
+
+
+def _error_parts(error: JsonObject, document: JsonObject) -> list[str]:
+    cause = [f"**Cause** {_text(error['message'])}"]
+    if error["revision"] and str(error["revision"]) not in str(error["message"]):
+        cause = [f"**Cause** {_text(error['revision'])}: {_text(error['message'])}"]
+    if error["file"]:
+        cause.append(_text(f"{error['file']}:{error['line']}" if error["line"] else error["file"]))
+    if error["sqlstate"] and str(error["sqlstate"]) not in str((error["message"], error["details"])):
+        cause.append(f"SQLSTATE {_text(error['sqlstate'])}")
+    details, left = error["details"], error["left"]
+    cause += [_text(detail) for detail in details] if isinstance(details, list) else []
+    parts = ["  \n".join(cause)]
+    if error["statement"]:
+        parts.append(_code(shortened(str(error["statement"]), STATEMENT_LIMIT)))
+    if isinstance(left, list) and left:
+        parts.append("  \n".join(f"**Left** {_text(item)}" for item in left))
+    if error["next"]:
+        parts.append(f"**Next** {_text(error['next'])}")
+    return parts
+
+
+def _table(heads: tuple[str, ...], alignment: str, rows: Sequence[tuple[Json, ...]]) -> str:
+    rule = ["---:" if letter == "r" else "---" for letter in alignment]
+    cells = [heads, rule, *([_text(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _code(text: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    body = "\n".join(one_line(line) for line in text.splitlines())
+    return f"{fence}sql\n{body}\n{fence}"
+
+
+def _text(value: Json) -> str:
+    """``value`` as Markdown that shows it literally, on one line: good for a table cell, too."""
+    text = "" if value is None else one_line(str(value))
+    return "".join(f"\\{char}" if char in MARKDOWN else char for char in text)
+
+
+def _duration(value: Json) -> str:
+    return format_duration(value) if isinstance(value, (int, float)) else ""
+
+
+def _objects(value: Json) -> list[JsonObject]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,239 @@
+"""Values that a run produces: frozen, typed, the same for people, for ``--json`` and for Python."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+Revisions = tuple[str, ...]
+"""Revision identifiers as the version table holds them, sorted; empty means base."""
+
+
+class Direction(enum.Enum):
+    """Which way a step goes."""
+
+    UPGRADE = "upgrade"
+    DOWNGRADE = "downgrade"
+    STAMP = "stamp"
+
+
+class Outcome(enum.Enum):
+    """What became of a step, as the database told afterwards."""
+
+    APPLIED = "applied"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled back"
+    NOT_TRIED = "not tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """An SQL statement as the server got it, its parameters left out; secrets are masked on output."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The database and version table that a run is about. Never holds a password.
+
+    :ivar address: ``host:port``, a socket directory or a file path.
+    :ivar source: the setting that named the database (``MIGRATOR_DATABASE_URL``), or ``env.py``.
+    :ivar version_table: schema-qualified where the database has schemas; None until it is known.
+    """
+
+    dialect: str
+    address: str
+    database: str
+    user: str
+    source: str
+    server_version: str = ""
+    version_table: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """Who holds the run lock. ``since_seconds``: since its current state began."""
+
+    pid: int
+    application: str
+    user: str = ""
+    state: str = ""
+    since_seconds: float = 0.0
+    statement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A server process that a running statement waits for (PostgreSQL: ``pg_blocking_pids``).
+
+    :ivar state: the server's word for what it does (``active``, ``idle in transaction``).
+    :ivar since_seconds: since it has been in that state.
+    :ivar relation: what the waiting statement wants to lock, where known.
+    """
+
+    pid: int
+    application: str
+    user: str
+    state: str
+    since_seconds: float
+    relation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the server says that a statement is (``pg_stat_progress_*``).
+
+    ``done`` and ``total`` count ``unit`` (``blocks``, ``tuples``, ``lockers``); total 0 means unknown.
+    """
+
+    phase: str
+    done: int = 0
+    total: int = 0
+    unit: str = "blocks"
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the migration's own backend is doing, asked from another connection."""
+
+    statement: str = ""
+    statement_seconds: float = 0.0
+    blockers: tuple[Blocker, ...] = ()
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One revision to be run."""
+
+    revision: str
+    message: str
+    file: str
+    direction: Direction = Direction.UPGRADE
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One revision that was planned, and what became of it.
+
+    :ivar duration_seconds: of the last try, its COMMIT included.
+    :ivar tries: how often it was begun; more than 1 after lock timeouts or deadlocks.
+    :ivar autocommit: part of it ran outside a transaction and is not undone by a rollback.
+    """
+
+    step: Step
+    outcome: Outcome
+    duration_seconds: float = 0.0
+    tries: int = 0
+    autocommit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidIndex:
+    """An index that the server keeps up to date but does not use (``indisvalid`` is false)."""
+
+    name: str
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetResult:
+    """What a run did to one target.
+
+    :ivar before: the version rows read under the lock.
+    :ivar after: the version rows read on a new connection at the end; None if they could not be read.
+    :ivar verified: ``after`` equals what the steps should have led to.
+    """
+
+    target: Target
+    before: Revisions
+    after: Revisions | None
+    steps: tuple[StepResult, ...] = ()
+    verified: bool = False
+    lock_wait_seconds: float = 0.0
+    invalid_indexes: tuple[InvalidIndex, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run did, to each target that ``env.py`` configured (nearly always one)."""
+
+    command: str
+    revision: str
+    targets: tuple[TargetResult, ...] = ()
+    duration_seconds: float = 0.0
+
+    @property
+    def applied(self) -> tuple[StepResult, ...]:
+        """The steps that are in the database, over all targets, in order."""
+        return tuple(s for t in self.targets for s in t.steps if s.outcome is Outcome.APPLIED)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A revision of this image that the database does not have yet."""
+
+    revision: str
+    message: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStatus:
+    """Where one database stands against the revisions of this image.
+
+    :ivar unknown: version rows that this image has no revision for (the database is ahead).
+    :ivar tables: tables in the schema besides the version table; only counted if that is missing.
+    """
+
+    target: Target
+    current: Revisions
+    heads: Revisions
+    pending: tuple[Pending, ...] = ()
+    unknown: Revisions = ()
+    version_table_exists: bool = True
+    tables: int = 0
+    lock_holder: LockHolder | None = None
+    invalid_indexes: tuple[InvalidIndex, ...] = ()
+
+    @property
+    def at_head(self) -> bool:
+        """The database has every revision of this image, and no other."""
+        return not self.pending and not self.unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The answer of ``status``: one entry for each target that ``env.py`` configured."""
+
+    targets: tuple[TargetStatus, ...]
+
+    @property
+    def at_head(self) -> bool:
+        """Every target is at head."""
+        return bool(self.targets) and all(target.at_head for target in self.targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that ``check`` found wrong: what, where and the next action."""
+
+    check: str
+    message: str
+    file: str | None = None
+    line: int | None = None
+    next_step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The answer of ``check``: what was looked at, and what is wrong."""
+
+    checked: tuple[str, ...]
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def passed(self) -> bool:
+        """Nothing was found."""
+        return not self.findings
