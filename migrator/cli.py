@@ -50,7 +50,8 @@ def command(
             chosen = {**click.get_current_context().obj, **given(options)}
             return int(run_command(name, chosen, lambda process: function(process, **own)))
 
-        return cli.command(name, **attributes)(settings_options(*names)(run))
+        summary = (function.__doc__ or "").strip().splitlines()[0]
+        return cli.command(name, short_help=summary, **attributes)(settings_options(*names)(run))
 
     return decorate
 

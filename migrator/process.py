@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from migrator.errors import ConfigurationError, ExitCode, MigratorError
+from migrator.errors import ExitCode, MigratorError
 from migrator.redaction import RedactingStream, Redactor
 from migrator.report import Report
 from migrator.settings import Settings, load_settings
@@ -23,19 +23,15 @@ class Process:
     """
 
     def __init__(self, command: str, settings: Settings, redactor: Redactor) -> None:
-        self.command = command
         self.settings = settings
         self.redactor = redactor
         self.stdout, self.stderr = sys.stdout, sys.stderr
-        self.report = Report.for_process(
-            command=command,
+        self.report = _report(
+            command,
+            redactor,
             log_format=settings.log_format,
             json_output=settings.json_output,
             verbose=settings.verbose,
-            redact=redactor.redact,
-            stdout=self.stdout,
-            stderr=self.stderr,
-            environ=os.environ,
         )
 
     @property
@@ -55,15 +51,12 @@ def run_command(command: str, options: Mapping[str, Any], work: Callable[[Proces
     Every failure is reported here, once: as people's text, JSON, annotation and termination message.
     """
     redactor = Redactor()
-    plain = _plain_settings()
     try:
         settings = load_settings(options)
         for secret, never in settings.secrets():
             redactor.add(secret, never=never)
     except MigratorError as error:
-        process = Process(command, plain, redactor)
-        process.report.failed(error)
-        process.report.close()
+        _report_without_settings(command, redactor, options, error)
         return error.exit_code
     process = Process(command, settings, redactor)
     with _masked(process):
@@ -83,16 +76,33 @@ def run_command(command: str, options: Mapping[str, Any], work: Callable[[Proces
     return code
 
 
-def _plain_settings() -> Settings:
-    """Enough settings to report that the real ones are wrong, in the form that was asked for."""
-    wanted = {
-        name: os.environ[variable]
-        for name, variable in (("log_format", "MIGRATOR_LOG_FORMAT"),)
-        if os.environ.get(variable) in ("text", "json")
-    }
-    if "--json" in sys.argv:
-        wanted["json_output"] = "yes"
-    return load_settings(wanted, environ={}, directory=None, files=False)
+def _report(command: str, redactor: Redactor, *, log_format: str, json_output: bool, verbose: bool) -> Report:
+    return Report.for_process(
+        command=command,
+        log_format=log_format,
+        json_output=json_output,
+        verbose=verbose,
+        redact=redactor.redact,
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        environ=os.environ,
+    )
+
+
+def _report_without_settings(
+    command: str, redactor: Redactor, options: Mapping[str, Any], error: MigratorError
+) -> None:
+    """Say that the settings are wrong, in the form that was asked for as far as that can be known."""
+    log_format = options.get("log_format") or os.environ.get("MIGRATOR_LOG_FORMAT")
+    report = _report(
+        command,
+        redactor,
+        log_format="json" if log_format == "json" else "text",
+        json_output=bool(options.get("json_output") or os.environ.get("MIGRATOR_JSON")),
+        verbose=False,
+    )
+    report.failed(error)
+    report.close()
 
 
 @contextlib.contextmanager
@@ -112,6 +122,3 @@ def _bug(error: Exception) -> MigratorError:
         f"{type(error).__name__}: {error}",
         next_step="This is a bug in migrator: please report it with the traceback below.",
     )
-
-
-__all__ = ["ConfigurationError", "Process", "run_command"]

@@ -100,7 +100,7 @@ def _parse_server(text: str, source: str, scheme: str) -> URL:
     parts = _PARTS.fullmatch(text)
     # From the second one on, part of the password would be taken for the host or the database.
     if parts is None or "@" in parts["hosts"] + parts["path"]:
-        raise _malformed(source, scheme, "contains more than one @", _HOW_TO_ENCODE)
+        raise _malformed(source, scheme, "has an @ where none belongs", _HOW_TO_ENCODE)
     if "," in parts["hosts"] and ":" in parts["hosts"]:
         url = _read(parts["before"] + parts["path"] + parts["query"], source, scheme)
         hosts, ports = _split_hosts(parts["hosts"].split(","), DEFAULT_PORTS[url.get_backend_name()])

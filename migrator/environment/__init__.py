@@ -166,11 +166,11 @@ def _project_environment(settings: Settings) -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
+        for name, earlier in before.items():
+            if earlier is None:
                 os.environ.pop(name, None)
             else:
-                os.environ[name] = value
+                os.environ[name] = earlier
 
 
 @contextlib.contextmanager
@@ -213,7 +213,9 @@ def import_all(config: Config) -> list[ImportFailure]:
             load_python_file(path.parent, path.name)
         except (Exception, SystemExit) as error:
             place = place_in(error, [str(path)])
-            line = error.lineno if isinstance(error, SyntaxError) else (place[1] if place else None)
+            line = place[1] if place else None
+            if isinstance(error, SyntaxError):
+                line = error.lineno
             failures.append(ImportFailure(relative(path), line, error))
     return failures
 

@@ -11,7 +11,6 @@ Uses of Alembic that are not public API: ``ScriptDirectory._version_locations``,
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -106,7 +105,7 @@ class _RevisionModule(ModuleType):
     """
 
     def __init__(self, head: RevisionFile) -> None:
-        super().__init__(head.path.stem, None if sys.flags.optimize > 1 else head.docstring)
+        super().__init__(head.path.stem, head.docstring)
         own = _own(self)
         own.update(head.raw)
         own[_PATH] = head.path

@@ -173,7 +173,7 @@ class Steps:
             while True:
                 run.supervisor.check()
                 step_run.tries += 1
-                step_run.autocommit = False
+                step_run.autocommit = _commits_each_statement(held)
                 step_run.began = time.monotonic()
                 run.report(StepStarted(step_run.step, step_run.number, step_run.total, step_run.tries))
                 self._name_session(held, step_run)

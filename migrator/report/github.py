@@ -12,7 +12,7 @@ from migrator.durations import format_duration
 from migrator.errors import MigratorError
 from migrator.report.failure import failure_of
 from migrator.report.output import Output
-from migrator.report.safe import Json, JsonObject, one_line, shortened
+from migrator.report.safe import Json, JsonObject, lines, one_line, shortened
 
 # The runner refuses a summary of more than 1 MiB as a whole.
 LISTED_STEPS = 200
@@ -98,7 +98,8 @@ def _headline(document: JsonObject) -> str:
     if not steps:
         return "nothing to do" if document["requested"] is not None else _text(document["exit_meaning"])
     count = f"{len(steps)} revision{'s' if len(steps) > 1 else ''}"
-    return f"{count} in {_duration(document['duration_seconds'])}"
+    duration = _duration(document["duration_seconds"])
+    return f"{count} in {duration}" if duration else count
 
 
 def _target_parts(target: JsonObject) -> list[str]:
@@ -163,7 +164,7 @@ def _code(text: str) -> str:
     fence = "```"
     while fence in text:
         fence += "`"
-    body = "\n".join(one_line(line) for line in text.splitlines())
+    body = "\n".join(lines(text))
     return f"{fence}sql\n{body}\n{fence}"
 
 
@@ -174,7 +175,7 @@ def _text(value: Json) -> str:
 
 
 def _duration(value: Json) -> str:
-    return format_duration(value) if isinstance(value, (int, float)) else ""
+    return format_duration(value) if isinstance(value, (int, float)) and value > 0 else ""
 
 
 def _objects(value: Json) -> list[JsonObject]:

@@ -66,6 +66,8 @@ def _facts(document: JsonObject) -> JsonObject:
         "exit_meaning": document["exit_meaning"],
         "at": at,
     }
+    if not any(isinstance(target.get("at"), list) for target in targets):
+        del facts["at"]
     if isinstance(error, dict):
         for name in ("message", "next", "revision", "file", "line", "sqlstate"):
             facts[name] = error[name]
@@ -78,7 +80,9 @@ def _facts(document: JsonObject) -> JsonObject:
     facts["steps"] = [
         {name: step[name] for name in ("revision", "outcome", "duration_seconds")} for step in steps
     ]
-    return facts
+    return {
+        name: value for name, value in facts.items() if name in (*ALWAYS, "at") or value not in (None, [])
+    }
 
 
 def _success(applied: int) -> str:
@@ -90,7 +94,7 @@ def _success(applied: int) -> str:
 def _only_unfinished_steps(facts: JsonObject) -> None:
     facts["steps"] = [
         step
-        for step in _list(facts["steps"])
+        for step in _list(facts.get("steps"))
         if isinstance(step, dict) and step["outcome"] not in ("applied", "not tried")
     ]
 

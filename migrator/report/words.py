@@ -138,7 +138,10 @@ def progress_words(progress: Progress) -> str:
     """``building index, 37 % (12,402 of 33,519 blocks)``."""
     phase, unit = one_line(progress.phase), one_line(progress.unit)
     if progress.total > 0:
-        percent = min(max(100 * progress.done // progress.total, 0), 100)
+        # 100 % is said only when it is.
+        percent = (
+            100 if progress.done >= progress.total else min(round(100 * progress.done / progress.total), 99)
+        )
         return f"{phase}, {percent} % ({progress.done:,} of {progress.total:,} {unit})"
     return f"{phase}, {progress.done:,} {unit}" if progress.done > 0 else phase
 

@@ -242,7 +242,8 @@ def _bound_values(statements: Sequence[ast.stmt]) -> dict[str, RawValue] | None:
     raw: dict[str, RawValue] = {}
     for statement in statements:
         if isinstance(statement, ast.Assign):
-            targets, value = statement.targets, statement.value
+            targets: list[ast.expr] = statement.targets
+            value: ast.expr | None = statement.value
         elif isinstance(statement, ast.AnnAssign):
             targets, value = [statement.target], statement.value
         elif isinstance(statement, (ast.Import, ast.ImportFrom)):

@@ -1,0 +1,56 @@
+# Each target sets up what it needs: a virtual environment in .venv with exactly the packages of the lock file.
+PYTHON ?= python3
+WORKERS ?= 3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PACKAGES := $(VENV)/.made-from-lock
+STAMP := $(VENV)/.installed
+PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-containers check bench lock clean
+# Compiled files make each of the many short processes faster to start.
+unexport PYTHONDONTWRITEBYTECODE
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
+
+demo: $(STAMP) ## the job on a disposable PostgreSQL: two runners, one migration
+	@$(RUN) -m migrator demo
+
+test: $(STAMP) ## the tests, on a PostgreSQL from a wheel (ARGS="-k words" narrows them down)
+	$(PYTEST) $(ARGS)
+
+test-containers: $(STAMP) ## the same tests on postgres:17 in containers
+	MIGRATOR_TEST_CONTAINERS=1 $(PYTEST) $(ARGS)
+
+check: $(STAMP) ## formatting, lint, types, import direction
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest -q tests/unit/test_import_direction.py
+
+bench: $(STAMP) ## against bare Alembic, as ratios
+	$(RUN) -m benchmarks $(ARGS)
+
+lock: ## resolve the newest allowed packages into requirements.lock (needs uv)
+	uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	  --upgrade --quiet --output-file requirements.lock
+
+clean: ## remove the virtual environment and every cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	find migrator migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PACKAGES): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "the module ensurepip is missing: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV) from requirements.lock (about half a minute, once)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	@touch $@
+
+$(STAMP): $(PACKAGES) pyproject.toml
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

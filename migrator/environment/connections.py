@@ -1,0 +1,233 @@
+"""The connections of ``env.py``: session settings, the run lock, and giving both back."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection
+
+from migrator import urls
+from migrator.database import on_connection_like
+from migrator.dialects import LockKey, RawConnection, SessionOptions, dialect_named
+from migrator.environment.identity import prove_identity, prove_identity_by_probe, refuse_poolers
+from migrator.environment.state import Again, Held, Run, RunAgain, TargetRun
+from migrator.errors import LockLost
+from migrator.events import LockHeld, LockWaiting, TargetKnown
+from migrator.lock import RunLock, locked_out
+from migrator.results import Target
+
+
+class Connections:
+    """What one execution of ``env.py`` connects with.
+
+    :param failed: told of a lock that was lost, before that is raised.
+    """
+
+    def __init__(self, run: Run, failed: Callable[[BaseException], None]) -> None:
+        self._run = run
+        self._failed = failed
+        self._held: list[Held] = []
+
+    def prepare(self, connection: Connection) -> Held:
+        """Apply the session settings to ``connection``, once, and see to it that it never goes back to a pool."""
+        raw: RawConnection = connection.connection.dbapi_connection
+        for held in self._held:
+            if held.raw is raw and not held.returned:
+                held.connection = connection
+                return held
+        self._learn_password(connection.engine.url)
+        dialect = dialect_named(connection.dialect.name)
+        inside = connection.in_transaction()
+        session = dialect.begin_session(raw, self._session_options())
+        if not inside:
+            raw.commit()
+        held = Held(raw, connection, session, dialect, connection.engine, inside)
+        refuse_poolers(self._run, held)
+        dialect.watch_connection(raw)
+        self._listen(held)
+        self._held.append(held)
+        return held
+
+    def take(self, held: Held, key: LockKey) -> TargetRun:
+        """Lock the target of that key on ``held``, and make it known."""
+        run = self._run
+        waited = 0.0
+        if run.reads_only:
+            prove_identity_by_probe(run, held, key)
+        elif key not in held.locks:
+            waited = self._lock(held, key)
+        target = run.targets.get(key)
+        if target is None:
+            target = self._new_target(held, key)
+            if run.targets or run.settings.database is None:
+                run.report(TargetKnown(target.target))
+            run.targets[key] = target
+        target.engine, target.session = held.engine, held.session
+        target.lock_wait += waited
+        return target
+
+    def take_resolved(self, held: Held, target: TargetRun, schema: str, table: str) -> bool:
+        """Where the version table turned out to be elsewhere than ``current_schema()`` said: lock that, too.
+
+        Two runs meet on the same table even if one of them saw another ``search_path``, for example because
+        the first revision creates the schema. False: the lock was taken late, read the revision again.
+        """
+        key = LockKey(held.session.database, schema, table)
+        if self._run.reads_only or key in held.locks:
+            return True
+        lock = RunLock(held.dialect, key, held.raw)
+        if not lock.try_take():
+            holder = held.dialect.holder(held.raw, key)
+            again = RunAgain(Again.RUN_LOCK, Again.RUN_LOCK.value, locked_out(holder, self._run.lock_waited))
+            self._run.again = again
+            raise again
+        held.locks[key] = lock
+        return False
+
+    def leave(self) -> None:
+        """``env.py`` has ended: give back what it left open. Never raises."""
+        for held in self._held:
+            with contextlib.suppress(Exception):
+                if not held.returned:
+                    self._return(held)
+                for undo in held.undo:
+                    undo()
+
+    def _learn_password(self, url: URL) -> None:
+        """What ``env.py`` connects with is as secret as what was configured."""
+        learn = self._run.learn_secret
+        if learn is not None and url.password:
+            names = (url.username, url.database, url.host)
+            learn(str(url.password), never=[name for name in names if name])
+
+    def _session_options(self) -> SessionOptions:
+        settings = self._run.settings
+        return SessionOptions(
+            application_name=f"migrator {socket.gethostname()}",
+            lock_timeout=settings.lock_timeout,
+            statement_timeout=settings.statement_timeout,
+            keep_lock_timeout=settings.sources.get("lock-timeout", "default") == "default",
+        )
+
+    def _lock(self, held: Held, key: LockKey) -> float:
+        run = self._run
+        self._release_elsewhere(key)
+        lock = RunLock(held.dialect, key, held.raw)
+        left = run.settings.run_lock_timeout - run.lock_waited
+        if held.connection.in_transaction():
+            # Waiting here would keep whatever env.py's transaction has locked, and read from an old snapshot.
+            if not lock.try_take():
+                holder = held.dialect.holder(held.raw, key)
+                run.report(LockWaiting(holder, run.lock_waited, run.settings.run_lock_timeout))
+                raise RunAgain(Again.RUN_LOCK, Again.RUN_LOCK.value, locked_out(holder, run.lock_waited))
+            waited = 0.0
+        else:
+            waited = lock.wait(
+                max(0.0, left),
+                end_transaction=held.raw.commit,
+                report=run.report,
+                sleep=run.supervisor.sleep,
+            )
+        run.lock_waited += waited
+        held.locks[key] = lock
+        prove_identity(run, held, key, key)
+        run.report(LockHeld(held.session.backend_pid, run.lock_waited))
+        return waited
+
+    def _release_elsewhere(self, key: LockKey) -> None:
+        """A connection that ``env.py`` has finished with, but left open, must not lock out the next one."""
+        for held in self._held:
+            lock = held.locks.get(key)
+            if lock is not None and not held.returned and lock.held:
+                with contextlib.suppress(Exception):
+                    lock.release()
+                    if not held.connection.in_transaction():
+                        held.raw.commit()
+                del held.locks[key]
+
+    def _new_target(self, held: Held, key: LockKey) -> TargetRun:
+        run = self._run
+        database = run.settings.database
+        first = not run.targets
+        url = database.url if database is not None and first else held.engine.url
+        target = Target(
+            dialect=held.dialect.name,
+            address=urls.address(url),
+            database=held.session.database,
+            user=held.session.user,
+            source=database.source if database is not None and first else "env.py",
+            server_version=held.session.server_version,
+            version_table=f"{key.schema}.{key.version_table}" if key.schema else key.version_table,
+        )
+        return TargetRun(key, target, held.engine, held.dialect, held.session)
+
+    def _listen(self, held: Held) -> None:
+        connection, engine = held.connection, held.engine
+        token = object()
+        if not self._run.reads_only:
+            event.listen(connection, "commit", self._before_commit(held))
+            event.listen(connection, "before_cursor_execute", self._before_statement(held))
+            event.listen(connection, "after_cursor_execute", self._after_statement(held))
+            self._run.supervisor.connected(token, lambda: self._cancel(held))
+            held.undo.append(lambda: self._run.supervisor.disconnected(token))
+
+        def on_checkin(dbapi_connection: RawConnection, record: Any) -> None:
+            # The lock and the settings must not go back to a pool with the connection.
+            if dbapi_connection is held.raw and not held.returned:
+                with contextlib.suppress(Exception):
+                    self._return(held)
+                held.returned = True
+                record.invalidate()
+
+        event.listen(engine.pool, "checkin", on_checkin)
+        held.undo.append(lambda: event.remove(engine.pool, "checkin", on_checkin))
+
+    def _before_commit(self, held: Held) -> Callable[[Connection], None]:
+        def check(_connection: Connection) -> None:
+            self._run.supervisor.check()
+            for lock in list(held.locks.values()):
+                try:
+                    lock.check()
+                except LockLost as lost:
+                    self._failed(lost)
+                    raise
+
+        return check
+
+    def _before_statement(self, held: Held) -> Callable[..., None]:
+        def before(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+            if not held.dialect.waits_for_snapshots(statement) or not held.dialect.is_autocommit(held.raw):
+                return
+            if held.dialect.lock_timeout(held.raw) == held.session.lock_timeout:
+                held.dialect.set_lock_timeout(held.raw, self._run.settings.index_lock_timeout)
+                held.index_timeout_set = True
+
+        return before
+
+    def _after_statement(self, held: Held) -> Callable[..., None]:
+        def after(*_: Any) -> None:
+            held.restore_lock_timeout()
+
+        return after
+
+    def _cancel(self, held: Held) -> None:
+        if held.returned:
+            return
+        on_connection_like(
+            held.engine,
+            lambda raw: held.dialect.cancel(raw, held.session.backend_pid),
+            self._run.settings.connect_timeout,
+        )
+
+    def _return(self, held: Held) -> None:
+        """Unlock, and put the session's settings back."""
+        held.returned = True
+        for lock in held.locks.values():
+            lock.release()
+        held.dialect.restore_session(held.raw, held.session)
+        if held.connection.closed or not held.connection.in_transaction():
+            held.raw.commit()

@@ -1,0 +1,369 @@
+"""Every setting, once: its name, its default, what it does; and how they are read.
+
+The first of these that has a setting wins: what was given with the command · ``MIGRATOR_*`` variables · secret
+files (``MIGRATOR_*_FILE``, then the secrets directory) · ``.env.NAME`` with an environment name, else ``.env`` ·
+``[tool.migrator]`` in pyproject.toml · the defaults below.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from migrator import urls
+from migrator.configured import ConfiguredDatabase, configured_database, passwords, project_variables
+from migrator.durations import SHORTEST_SECONDS, UnacceptableValue, format_duration, parse_duration
+from migrator.errors import ConfigurationError
+from migrator.redaction import MASK, Redactor
+from migrator.sources import Found, Given, Names, find, setting_name, variable_name
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+__all__ = [
+    "ConfiguredDatabase",
+    "SettingLine",
+    "Settings",
+    "load_settings",
+    "setting_name",
+    "variable_name",
+]
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _no_zero(seconds: float) -> float:
+    if seconds < SHORTEST_SECONDS:
+        raise UnacceptableValue("is too short: the database takes 0 for no limit", "give at least 1ms")
+    return seconds
+
+
+def _one_line(text: str) -> str:
+    if not text.strip() or "\n" in text:
+        raise UnacceptableValue("is not a name", "give one line of text")
+    return text.strip()
+
+
+def _words(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(shlex.split(value))
+    except ValueError:
+        raise UnacceptableValue(
+            "has a quote that is not closed", "separate by spaces, quote as in a shell"
+        ) from None
+
+
+def _variable_names(value: object) -> object:
+    names = [name for name in re.split(r"[,\s]+", value) if name] if isinstance(value, str) else value
+    for name in names if isinstance(names, (list, tuple)) else ():
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+            raise UnacceptableValue(
+                "is not a list of variable names", "give names like DEV_DATABASE_URL, separated by commas"
+            )
+    return names
+
+
+def _url_text(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
+DurationOrZero = Annotated[float, BeforeValidator(parse_duration)]
+Duration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_no_zero)]
+Line = Annotated[str, AfterValidator(_one_line)]
+Url = Annotated[SecretStr, BeforeValidator(_url_text)]
+
+
+class SettingLine(NamedTuple):
+    """One line of ``migrator config``: a setting's name, its value with secrets masked, and its source."""
+
+    name: str
+    value: str
+    source: str
+
+
+class Settings(BaseSettings):
+    """All settings, checked and frozen. Durations are seconds.
+
+    Made by :func:`load_settings`. Made directly, ``Settings(wait_timeout=5)`` has what it is given and the
+    defaults: it reads no variable and no file, and a wrong value is pydantic's ``ValidationError``. Its
+    ``repr`` shows no secret.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database_url: Url | None = Field(
+        None,
+        description="URL of the database: postgresql://USER:PASSWORD@HOST:5432/DATABASE. A secret: never on the "
+        "command line. Without it NAME_DATABASE_URL (with an environment name), DATABASE_URL, DB_HOST and "
+        "the other DB_* parts, libpq's PG* variables; without those, whatever env.py connects to.",
+    )
+    direct_database_url: Url | None = Field(
+        None, description="Used for migrations instead of the database URL, to go around a connection pooler."
+    )
+    env: Line | None = Field(
+        None,
+        description="Name of the environment, such as test: reads .env.test instead of .env, and TEST_DATABASE_URL.",
+    )
+    config: Line | None = Field(
+        None,
+        description="Alembic's configuration file. Default: as Alembic's own command "
+        "(ALEMBIC_CONFIG, alembic.ini, pyproject.toml).",
+    )
+    name: Line = Field("alembic", description="Section of Alembic's configuration file.")
+    x: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
+        (), repr=False, description="Argument for env.py, as Alembic's -x; may be repeated."
+    )
+    connect_timeout: Duration = Field(
+        5.0,
+        description="Longest time for one attempt to connect, until the first query is answered.",
+    )
+    wait_timeout: DurationOrZero = Field(
+        60.0, description="How long to wait until the database answers a query. 0: one attempt."
+    )
+    auth_grace: DurationOrZero = Field(
+        0.0,
+        description="How long a refused user or password is tried again, for credentials still on their way.",
+    )
+    run_lock_timeout: DurationOrZero = Field(
+        600.0,
+        description="How long to wait for the run lock while another run holds it. 0: one attempt.",
+    )
+    lock_timeout: Duration = Field(
+        1.0,
+        description="Longest wait of a statement for a lock on a table (PostgreSQL's lock_timeout, MySQL's "
+        "lock_wait_timeout); then the revision is rolled back and tried again.",
+    )
+    lock_retry_timeout: DurationOrZero = Field(
+        120.0,
+        description="How long revisions are tried again after lock timeouts and deadlocks, in all. 0: never.",
+    )
+    index_lock_timeout: Duration = Field(
+        600.0,
+        description="The lock timeout of concurrent index builds, which wait for every older transaction.",
+    )
+    statement_timeout: Duration | None = Field(
+        None, description="Longest time for one statement. Default: no limit."
+    )
+    deadline: Duration | None = Field(
+        None,
+        description="Longest time for the whole run; then the running statement is cancelled. Default: no limit.",
+    )
+    allow_ahead: bool = Field(
+        False,
+        description="Accept a database with revisions that are not here (an image that was rolled back).",
+    )
+    allow_empty: bool = Field(
+        False,
+        description="Accept a project without a single revision, otherwise taken for a packaging mistake.",
+    )
+    allow_other_targets: bool = Field(
+        False, description="Accept an env.py that goes on to further databases after the configured one."
+    )
+    pooler: Literal["refuse", "session"] = Field(
+        "refuse",
+        description="What to do about a connection pooler: refuse it, or session: it is known to be in session mode.",
+    )
+    lock: Literal["auto", "none"] = Field(
+        "auto",
+        description="The run lock: auto, the one of the database; none, for a database that has none to offer "
+        "(then nothing keeps two runs apart).",
+    )
+    export_url_as: Annotated[tuple[str, ...], BeforeValidator(_variable_names)] = Field(
+        (),
+        description="Names of variables, separated by commas, that hold the database URL while env.py runs.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How the run is told on standard error: text for people, or a JSON object a line."
+    )
+    json_output: bool = Field(False, description="Print the result as one JSON object on standard output.")
+    verbose: bool = Field(False, description="Tell more, tracebacks and Alembic's own log lines included.")
+
+    _found: Found | None = PrivateAttr(None)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments alone: :func:`load_settings` knows where each value was found, and has to say so."""
+        return (init_settings,)
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """By setting name (``wait-timeout``), where the value was found: ``MIGRATOR_WAIT_TIMEOUT``, ``default``."""
+        given = self._given
+        return MappingProxyType(
+            {
+                setting_name(field): given[field].source if field in given else "default"
+                for field in type(self).model_fields
+            }
+        )
+
+    @cached_property
+    def database(self) -> ConfiguredDatabase | None:
+        """The database that was configured, by URL or in parts; None: it is for ``env.py`` to know.
+
+        Which name wins, see :func:`migrator.configured.configured_database`.
+
+        :raises ConfigurationError: malformed; the message names the source and shows no secret.
+        """
+        return configured_database(self._given, self.env, self._variables)
+
+    def project_environment(self) -> dict[str, str]:
+        """Variables to set while ``env.py`` runs, so that it finds the configured database.
+
+        ``DATABASE_URL`` and the ``DB_*`` parts where the environment has none, each name of
+        ``export-url-as`` always. Empty if no database is configured. Secret.
+        """
+        set_variables = self._found.set_variables if self._found else {}
+        return project_variables(self.database, set_variables, self.export_url_as)
+
+    def secrets(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        """Each password that was found, with the user, database and host that must not be masked with it."""
+        return tuple(dict.fromkeys(passwords(self._given, self.env, self._variables)))
+
+    def describe(self) -> list[SettingLine]:
+        """Every setting with its value, secrets masked, and its source; first the database that counts.
+
+        :raises ConfigurationError: the database that counts is malformed.
+        """
+        database = self.database
+        first = SettingLine("database", "whatever env.py connects to", "env.py")
+        if database is not None:
+            first = SettingLine("database", urls.redacted(database.url), database.source)
+        redactor = Redactor()
+        for secret, never in self.secrets():
+            redactor.add(secret, never=never)
+        lines = [
+            SettingLine(name, redactor.redact(self._shown(field)), self.sources[name])
+            for field in type(self).model_fields
+            for name in (setting_name(field),)
+        ]
+        return [first, *lines]
+
+    def _shown(self, field: str) -> str:
+        value = getattr(self, field)
+        if isinstance(value, SecretStr):
+            try:
+                return urls.redacted(urls.parse(value.get_secret_value(), ""))
+            except ConfigurationError:
+                return MASK
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, float):
+            return format_duration(value)
+        if isinstance(value, tuple):
+            return ", ".join(value) or "none"
+        return str(value or {"config": "alembic.ini"}.get(field, "none"))
+
+    @property
+    def _given(self) -> Mapping[str, Given]:
+        if self._found is not None:
+            return self._found.settings
+        values = {field: getattr(self, field) for field in self.model_fields_set}
+        return {
+            field: Given(_plain(value), f"{field}=") for field, value in values.items() if value is not None
+        }
+
+    @property
+    def _variables(self) -> Mapping[str, Given]:
+        return self._found.variables if self._found is not None else {}
+
+
+def _plain(value: object) -> object:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+_SECRET: Final = frozenset({"database_url", "direct_database_url"})
+
+
+def load_settings(
+    options: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    caller: Literal["command line", "python"] = "command line",
+) -> Settings:
+    """Read the settings from everywhere.
+
+    :param options: by attribute name, what was given with the command; None counts as not given. Further
+        names: ``database_url_file`` and ``direct_database_url_file``, paths of files that hold the URL.
+    :param environ: default: ``os.environ``. ``${NAME}`` inside an ``.env`` file always means ``os.environ``.
+    :param directory: where ``.env`` files and pyproject.toml are, and what paths of secret files are relative
+        to; default: the working directory.
+    :param caller: how options are called in messages: ``--wait-timeout`` or ``wait_timeout=``.
+    :raises ConfigurationError: an unknown name, with the nearest one; a wrong value, with what is allowed; a
+        secret file that cannot be read; a secret in pyproject.toml; a contradiction: the variable ``X`` and
+        ``X_FILE`` in the same place, ``database_url`` and ``database_url_file`` together, two secret files
+        that differ. No message holds a secret. Whether the URL is well-formed is told by
+        :attr:`Settings.database`.
+    """
+    names = Names(tuple(Settings.model_fields), _SECRET)
+    found = find(
+        names,
+        options or {},
+        os.environ if environ is None else environ,
+        directory or Path(),
+        python=caller == "python",
+    )
+    wrong: list[ConfigurationError] = []
+    try:
+        values: dict[str, Any] = {name: given.value for name, given in found.settings.items()}
+        settings = Settings(**values)
+    except ValidationError as error:
+        wrong = [_wrong_value(detail, found.settings) for detail in error.errors(include_url=False)]
+    if wrong:  # outside the handler: pydantic's error holds the values
+        first, *others = wrong
+        raise ConfigurationError(
+            first.message, details=[other.message for other in others], next_step=first.next_step
+        )
+    settings._found = found
+    return settings
+
+
+_ALLOWED: Final[Mapping[str, tuple[str, str]]] = {
+    "bool_parsing": ("is neither yes nor no", "give yes or no"),
+    "bool_type": ("is neither yes nor no", "give yes or no"),
+    "string_type": ("is not text", "give text"),
+    "tuple_type": ("is not a list", "give a list of texts"),
+}
+
+
+def _wrong_value(detail: ErrorDetails, settings: Mapping[str, Given]) -> ConfigurationError:
+    attribute = str(detail["loc"][0])
+    given: Any = settings[attribute]
+    context = detail.get("ctx", {})
+    error = context.get("error")
+    if isinstance(error, UnacceptableValue):
+        problem, allowed = error.problem, error.allowed
+    elif "expected" in context:
+        problem, allowed = "is not one of the choices", f"give {context['expected']}"
+    else:
+        problem, allowed = _ALLOWED.get(detail["type"], ("is not understood", detail["msg"].lower()))
+    value = "the value" if attribute in _SECRET else Redactor().redact(repr(given.value))[:80]
+    return ConfigurationError(
+        f"{setting_name(attribute)} ({given.source}): {value} {problem}",
+        next_step=f"{allowed[0].upper()}{allowed[1:]}.",
+    )
