@@ -41,7 +41,7 @@ formatter = generic
 format = %(levelname)-5.5s [%(name)s] %(message)s
 """
 
-_ENV = '''\
+_ENV = """\
 import os
 from logging.config import fileConfig
 
@@ -65,7 +65,7 @@ def run_migrations_online() -> None:
 
 
 run_migrations_online()
-'''
+"""
 
 _REVISION = '''\
 """create {table}
@@ -140,8 +140,32 @@ def downgrade() -> None:
     """Downgrade schema."""
 '''
 
-_SUBJECTS = ("berth", "cargo", "crane", "ferry", "gangway", "harbour", "lighthouse", "pilot", "quay", "tug", "vessel")
-_ASPECTS = ("booking", "delay", "fee", "inspection", "log", "permit", "position", "repair", "shift", "survey", "visit")
+_SUBJECTS = (
+    "berth",
+    "cargo",
+    "crane",
+    "ferry",
+    "gangway",
+    "harbour",
+    "lighthouse",
+    "pilot",
+    "quay",
+    "tug",
+    "vessel",
+)
+_ASPECTS = (
+    "booking",
+    "delay",
+    "fee",
+    "inspection",
+    "log",
+    "permit",
+    "position",
+    "repair",
+    "shift",
+    "survey",
+    "visit",
+)
 _COLUMNS = (
     ("reference", "sa.String(length=64)", None),
     ("status", "sa.String(length=32)", "'planned'"),
@@ -234,3 +258,18 @@ def _create_table(chance: random.Random, revision: str, parent: str | None, tabl
         indexes="\n".join(_INDEX.format(table=table, name=name) for name in indexed),
         drops="\n".join(_DROP_INDEX.format(table=table, name=name) for name in reversed(indexed)),
     )
+
+
+def write_sql_files(directory: Path, count: int, tool: str) -> Path:
+    """Write ``count`` migrations for ``dbmate`` or ``goose`` and return their directory."""
+    directory.mkdir(parents=True)
+    up, down = (
+        ("-- migrate:up", "-- migrate:down") if tool == "dbmate" else ("-- +goose Up", "-- +goose Down")
+    )
+    for number in range(1, count + 1):
+        table = f"{_SUBJECTS[number % len(_SUBJECTS)]}_{number:05}"
+        columns = "".join(f",\n    {name} text NOT NULL" for name, _, _ in _COLUMNS)
+        (directory / f"{number:05}_create_{table}.sql").write_text(
+            f"{up}\nCREATE TABLE {table} (\n    id bigint PRIMARY KEY{columns}\n);\n\n{down}\nDROP TABLE {table};\n"
+        )
+    return directory

@@ -8,7 +8,7 @@ import json
 import re
 import shlex
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from typing import TextIO
 from urllib.parse import quote, quote_plus
 
@@ -42,7 +42,7 @@ _SQL_PASSWORD = re.compile(
 )
 _GENERIC = (_URL_PASSWORD, _KEYWORD_PASSWORD, _KEY_PASSWORD, _SQL_PASSWORD)
 _GENERIC_BEGINNING = re.compile(
-    r"""(?: ://[^\s:/"]*:\S*
+    r"""(?: :(?:/(?:/\S*)?)?
       | passw(?:or)?d\s*=\s*(?:'[^'\n]*|"[^"\n]*|\S*)
       | (?:password|identified\s+by)(?:\s+|\s*\(\s*)(?:(?:e|u&|n)?\\?'[^'\n]*|\$[^$\n]*\$[^$\n]*)
     )\Z""",
@@ -92,8 +92,10 @@ class Redactor:
 
     def redact_last(self, text: str) -> str:
         """As :meth:`redact`, where nothing follows: an end that is half of a known secret is masked, too."""
-        half = self._known_beginning(text)
-        return self.redact(text[: len(text) - half]) + MASK if half >= SHORTEST_SECRET else self.redact(text)
+        length = len(text) - self._known_beginning(text)
+        if len(text) - length < SHORTEST_SECRET or self._not_inside_a_match(text, length) < length:
+            return self.redact(text)
+        return self.redact(text[:length]) + MASK
 
     def complete_length(self, text: str) -> int:
         """How much of ``text`` can be shown before it is known how it goes on.
@@ -103,11 +105,7 @@ class Redactor:
         length = len(text) - self._known_beginning(text)
         if beginning := _GENERIC_BEGINNING.search(text):
             length = min(length, beginning.start())
-        # A cut inside something that is already complete would show half of it.
-        for match in self._matches(text) if length < len(text) else ():
-            if match.start() < length < match.end():
-                length = match.start()
-        return length
+        return self._not_inside_a_match(text, length) if length < len(text) else length
 
     def _known_beginning(self, text: str) -> int:
         """The length of the longest end of ``text`` that is the beginning, not the whole, of a secret."""
@@ -119,9 +117,16 @@ class Redactor:
                     break
         return longest
 
-    def _matches(self, text: str) -> Iterator[re.Match[str]]:
-        for pattern in (*_GENERIC, *((self._known,) if self._known else ())):
-            yield from pattern.finditer(text)
+    def _not_inside_a_match(self, text: str, length: int) -> int:
+        """``length``, or less: a cut inside of what is a secret already would show half of it."""
+        patterns = (*_GENERIC, self._known) if self._known else _GENERIC
+        spans = sorted(
+            (match.span() for pattern in patterns for match in pattern.finditer(text)), reverse=True
+        )
+        for start, end in spans:
+            if start < length < end:
+                length = start
+        return length
 
 
 def _masked_value(match: re.Match[str]) -> str:

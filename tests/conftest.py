@@ -35,7 +35,7 @@ def server() -> Iterator[Server]:
     if url := os.environ.get("MIGRATOR_TEST_POSTGRES_URL"):
         yield Server(url)
     elif os.environ.get("MIGRATOR_TEST_CONTAINERS") == "1":
-        from testcontainers.postgres import PostgresContainer
+        from testcontainers.community.postgres import PostgresContainer
 
         options = [f"-c {name}={value}" for name, value in {**SETTINGS, "fsync": "off"}.items()]
         container = PostgresContainer(CONTAINER_IMAGE, driver=None).with_command(

@@ -222,7 +222,7 @@ class Report:
         error: MigratorError | None = None,
     ) -> None:
         on_github = summary and self._environ.get("GITHUB_ACTIONS") == "true"
-        in_kubernetes = self._termination_log.exists()
+        in_kubernetes = _exists(self._termination_log)
         if not (self._documents or on_github or in_kubernetes):
             return
         document = make_document()
@@ -238,3 +238,10 @@ class Report:
             import json
 
             self._documents.line(json.dumps(document))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

@@ -20,6 +20,9 @@ OUTCOMES = {
     ExitCode.TERMINATED: "stopped",
 }
 
+# ``ExitCode.OK`` says "applied, verified", which only a run may claim.
+ANSWERED = "answered"
+
 
 def run_document(result: RunResult) -> JsonObject:
     """The document of a run that ended well."""
@@ -58,6 +61,7 @@ def status_document(
     return _document(
         command,
         exit_code,
+        meaning=ANSWERED,
         targets=[_status_target(target) for target in status.targets],
         at_head=status.at_head,
     )
@@ -68,6 +72,7 @@ def check_document(result: CheckResult) -> JsonObject:
     return _document(
         "check",
         ExitCode.OK if result.passed else ExitCode.CHECK_SAYS_NO,
+        meaning="nothing is wrong",
         checked=plain(result.checked),
         findings=[
             {
@@ -87,6 +92,7 @@ def wait_document(ready: DatabaseReady, target: Target | None = None) -> JsonObj
     return _document(
         "wait",
         ExitCode.OK,
+        meaning="the database answers",
         duration_seconds=ready.waited_seconds,
         targets=[_target(target)] if target else [],
         tries=ready.attempts,
@@ -101,6 +107,7 @@ def config_document(settings: Iterable[tuple[str, str, str]]) -> JsonObject:
     return _document(
         "config",
         ExitCode.OK,
+        meaning=ANSWERED,
         settings=[{"name": name, "value": value, "source": source} for name, value, source in settings],
     )
 
@@ -118,6 +125,7 @@ def _document(
     command: str,
     exit_code: ExitCode,
     *,
+    meaning: str = "",
     requested: str | None = None,
     duration_seconds: float | None = None,
     targets: list[Json] | None = None,
@@ -130,7 +138,7 @@ def _document(
         "requested": requested,
         "outcome": OUTCOMES.get(exit_code, "failed"),
         "exit_code": exit_code.value,
-        "exit_meaning": exit_code.meaning,
+        "exit_meaning": meaning if meaning and exit_code is ExitCode.OK else exit_code.meaning,
         "duration_seconds": plain(duration_seconds),
         "targets": targets or [],
         **of_the_command,

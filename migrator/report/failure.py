@@ -131,7 +131,10 @@ def _left(targets: tuple[TargetResult, ...], indexes_told: frozenset[InvalidInde
 
 
 def traceback_of(error: MigratorError) -> str:
-    """The traceback of ``error`` and of what caused it, secrets not masked."""
+    """The traceback of ``error`` and of what caused it, secrets not masked; empty if neither was raised."""
     import traceback
+
+    if error.__traceback__ is None and error.__cause__ is None and error.__context__ is None:
+        return ""
 
     return "".join(traceback.format_exception(error))

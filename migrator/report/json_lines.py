@@ -67,7 +67,7 @@ class JsonLinesReport:
         command = command or (error.result.command if error.result else "")
         document = error_document(command, redacted_error(error, self._redact))
         if self._verbose or error.exit_code is ExitCode.BUG:
-            document["traceback"] = self._redact(traceback_of(error))
+            document["traceback"] = self._redact(traceback_of(error)) or None
         self._write("failed", document)
 
     def close(self) -> None:

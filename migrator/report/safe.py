@@ -59,7 +59,8 @@ def _redacted(value: object, redact: Redact) -> object:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, (tuple, list)):
-        return type(value)(_redacted(item, redact) for item in value)
+        masked = [_redacted(item, redact) for item in value]
+        return masked if isinstance(value, list) else tuple(masked)
     if isinstance(value, Mapping):
         return {key: _redacted(item, redact) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):

@@ -41,10 +41,10 @@ def message(document: JsonObject) -> bytes:
 def write(document: JsonObject, path: Path = PATH) -> None:
     """Write :func:`message` into ``path`` if that file exists and can be written. Never creates it, never raises."""
     try:
-        if path.is_file():
-            with path.open("r+b") as file:
-                file.truncate()
-                file.write(message(document))
+        # This mode neither creates a file nor opens a directory or a terminal.
+        with path.open("r+b") as file:
+            file.truncate()
+            file.write(message(document))
     except (OSError, ValueError):
         # Without it Kubernetes shows the exit code and the end of the log, which say the same.
         return

@@ -100,11 +100,16 @@ def test_two_servers_run_side_by_side(running: embedded.EmbeddedPostgres) -> Non
     assert query(running.url(), "SELECT 1") == [(1,)]
 
 
-def test_nothing_is_left_after_an_exception() -> None:
-    started = []
-    with pytest.raises(InterruptedError), embedded.postgres() as server:
+def start_and_fail(started: list[embedded.EmbeddedPostgres]) -> None:
+    with embedded.postgres() as server:
         started.append(server)
         raise InterruptedError
+
+
+def test_nothing_is_left_after_an_exception() -> None:
+    started: list[embedded.EmbeddedPostgres] = []
+    with pytest.raises(InterruptedError):
+        start_and_fail(started)
     [server] = started
     assert server.pid is None
     assert refuses(server.url())

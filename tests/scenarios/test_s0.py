@@ -94,17 +94,12 @@ def test_a_password_may_have_any_character_in_a_url_and_never_appears(
             assert secret not in written.stdout + written.stderr
 
 
-def test_the_variables_that_are_set_win_over_what_the_project_would_take_by_default(
+def test_the_database_of_the_run_wins_over_the_one_that_the_project_would_take(
     database: Database, new_database: Callable[..., Database], tmp_path: Path
 ) -> None:
-    """The project reads DB_*, the run is told something else: it must not go to the wrong place silently."""
     other = new_database()
     copy = Copy(FOLDER, tmp_path / "library", variables(NAMES, database))
     copy.run(TOOLS["alembic"], "revision", "--autogenerate", "-m", "first")
     copy.variables["MIGRATOR_DATABASE_URL"] = other.url
-    finished = copy.run(TOOLS["migrator"], "upgrade", check=False)
-    reached = {"configured": other.tables, "the project's": database.tables}
-    assert (finished.returncode, reached) in (
-        (0, {"configured": ["authors", "books"], "the project's": []}),
-        (2, {"configured": [], "the project's": []}),
-    ), finished.output
+    copy.run(TOOLS["migrator"], "upgrade")
+    assert (other.tables, database.tables) == (["authors", "books"], [])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from typing import TypeVar
 
-from migrator.errors import HistoryError, LockUnusable, MigrationFailed
+from migrator.errors import HistoryError, LockUnusable, MigrationFailed, MigratorError
 from migrator.events import (
     DatabaseReady,
     Event,
@@ -37,6 +38,8 @@ from migrator.results import (
     Target,
     TargetResult,
 )
+
+Failure = TypeVar("Failure", bound=MigratorError)
 
 TARGET = Target(
     dialect="postgresql",
@@ -199,6 +202,17 @@ def two_heads_error() -> HistoryError:
             'migrator merge a31f b9c0 -m "merge tax and fee", commit the file, build again. Nothing was changed.'
         ),
     )
+
+
+def raised(error: Failure) -> Failure:
+    """``error`` with a traceback, and with a cause of its own."""
+    try:
+        try:
+            raise KeyError("deep\x1b inside")
+        except KeyError as cause:
+            raise error from cause
+    except type(error) as caught:
+        return caught
 
 
 class Terminal(io.StringIO):

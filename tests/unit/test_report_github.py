@@ -15,6 +15,7 @@ from migrator.report.document import check_document, error_document, run_documen
 from migrator.results import (
     CheckResult,
     Finding,
+    Outcome,
     RunResult,
     Statement,
     Status,
@@ -26,7 +27,6 @@ from tests.unit.report_examples import (
     ADD,
     INVALID,
     TARGET,
-    Outcome,
     applied_result,
     failed_result,
     migration_failed,
@@ -128,11 +128,13 @@ def test_the_summary_of_a_failure_has_cause_state_and_next_action() -> None:
         (run_document(nothing_result()), "### migrator upgrade: nothing to do"),
         (
             error_document("check", two_heads_error()),
-            "### migrator check: the history is wrong: several heads, missing parent, "
-            "database ahead of the image (exit 23)".replace("(", "(", 1),
+            (
+                "### migrator check: the history is wrong: several heads, missing parent, "
+                "database ahead of the image (exit 23)"
+            ),
         ),
-        (check_document(CheckResult(("heads",))), "### migrator check: applied, or nothing to do; verified"),
-        (status_document(Status(())), "### migrator status: applied, or nothing to do; verified"),
+        (check_document(CheckResult(("heads",))), "### migrator check: nothing is wrong"),
+        (status_document(Status(())), "### migrator status: answered"),
     ],
 )
 def test_the_headline_says_how_it_ended(document: Any, headline: str) -> None:

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from migrator.errors import MigratorError
-from migrator.events import DatabaseReady, LockWaiting, StepRunning
+from migrator.events import DatabaseReady, LockWaiting, StepRunning, StepStarted
 from migrator.report.document import error_document, run_document
 from migrator.report.json_lines import JsonLinesReport
 from migrator.results import Activity, LockHolder, Statement
@@ -25,6 +25,7 @@ from tests.unit.report_examples import (
     failed_result,
     finished_steps,
     migration_failed,
+    raised,
 )
 
 
@@ -109,7 +110,7 @@ def test_the_last_line_is_the_document() -> None:
     JsonLinesReport(stream).finished(applied_result())
     error = migration_failed(failed_result())
     JsonLinesReport(stream).failed(error)
-    JsonLinesReport(stream).failed(MigratorError("x"), "wait")
+    JsonLinesReport(stream).failed(raised(MigratorError("x")), "wait")
     finished, failed, bug = (without_time(json.loads(line)) for line in stream.getvalue().splitlines())
     assert finished == {"event": "finished", **run_document(applied_result())}
     assert failed == {"event": "failed", **error_document("upgrade", error)}
@@ -119,8 +120,13 @@ def test_the_last_line_is_the_document() -> None:
 
 def test_a_traceback_comes_with_every_failure_for_the_verbose() -> None:
     stream = io.StringIO()
+    JsonLinesReport(stream, verbose=True).failed(raised(migration_failed(failed_result())))
     JsonLinesReport(stream, verbose=True).failed(migration_failed(failed_result()))
-    assert "traceback" in json.loads(stream.getvalue())
+    JsonLinesReport(stream).failed(raised(migration_failed(failed_result())))
+    verbose, never_raised, quiet = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert verbose["traceback"].startswith("Traceback (most recent call last):")
+    assert never_raised["traceback"] is None
+    assert "traceback" not in quiet
 
 
 def test_a_line_stays_short_enough_for_a_container_log() -> None:
@@ -140,16 +146,10 @@ def test_a_line_stays_short_enough_for_a_container_log() -> None:
 def test_names_with_line_breaks_and_lone_surrogates_stay_on_one_ascii_line() -> None:
     step = dataclasses.replace(ADD, message="a\nb\u2028c\x85\x1b[0m\udc80é")
     stream = io.StringIO()
-    JsonLinesReport(stream)(dataclasses.replace(finished_steps()[0].result, step=step) and _started(step))
+    JsonLinesReport(stream)(StepStarted(step, 1, 1, 1))
     assert stream.getvalue().isascii()
     assert len(stream.getvalue().splitlines()) == 1
     assert json.loads(stream.getvalue())["message"] == step.message
-
-
-def _started(step: Any) -> Any:
-    from migrator.events import StepStarted
-
-    return StepStarted(step, 1, 1, 1)
 
 
 def test_a_broken_pipe_is_remembered_and_not_raised() -> None:

@@ -192,6 +192,9 @@ def test_only_the_label_is_coloured() -> None:
         "<next>",
         "<exit>",
     ]
+    assert "\x1b[31mfailed\x1b[0m    9a0c12" in stream.getvalue()
+    assert "\x1b[32mverified\x1b[0m  at c41b77" in stream.getvalue()
+    assert "\x1b[1mlock\x1b[0m      held" in stream.getvalue()
     plain = io.StringIO()
     uncoloured = TextReport(plain, colour=False, live=False)
     for event in whole_run():
@@ -224,9 +227,6 @@ def test_a_live_line_needs_a_terminal_however_much_colour_is_forced() -> None:
 
 
 def test_a_closed_stream_is_no_terminal() -> None:
-    terminal = Terminal()
-    terminal.close()
-    io.StringIO().close()
     closed = io.StringIO()
     closed.close()
     assert not colour_wanted(closed, {})

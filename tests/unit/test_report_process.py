@@ -33,6 +33,7 @@ from migrator.results import (
     Status,
     TargetStatus,
 )
+from migrator.settings import SettingLine
 from tests.harness import REPOSITORY
 from tests.unit.report_examples import (
     ADD,
@@ -43,6 +44,7 @@ from tests.unit.report_examples import (
     every_event,
     failed_result,
     migration_failed,
+    raised,
     whole_run,
 )
 
@@ -154,7 +156,7 @@ def answer_check(report: Report) -> None:
 
 
 def answer_config(report: Report) -> None:
-    report.config([("wait-timeout", "1 m", "default")])
+    report.config([SettingLine("wait-timeout", "1 m", "default")])
 
 
 def answer_wait(report: Report) -> None:
@@ -253,7 +255,7 @@ def test_the_termination_log_is_written_where_there_is_one(
 
 def test_the_verbose_get_the_traceback(process: Callable[..., Process]) -> None:
     it = process(verbose=True)
-    it.report.failed(migration_failed(failed_result()))
+    it.report.failed(raised(migration_failed(failed_result())))
     assert it.err.getvalue().startswith("traceback ")
 
 
@@ -410,6 +412,8 @@ def test_a_reader_that_went_away_does_not_change_the_exit_code(descriptor: int) 
     ended = subprocess.run(
         [sys.executable, "-c", program],
         cwd=REPOSITORY,
+        # Unbuffered, there is nothing left to flush at exit.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         stdout=writer if descriptor == 1 else subprocess.DEVNULL,
         stderr=writer if descriptor == 2 else subprocess.PIPE,
         check=False,

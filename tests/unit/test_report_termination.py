@@ -73,7 +73,7 @@ def test_a_failure_has_every_fact_where_there_is_room() -> None:
     [
         (run_document(applied_result()), "3 revisions applied"),
         (run_document(nothing_result()), "nothing to do"),
-        (status_document(Status(())), "applied, or nothing to do; verified"),
+        (status_document(Status(())), "answered"),
         (check_document(CheckResult((), (Finding("a", "b"),))), "the answer to a check is no"),
         (
             error_document("upgrade", pooler_error()),

@@ -337,7 +337,12 @@ def test_lines_of_two_threads_do_not_mix() -> None:
     stream = io.StringIO()
     report = TextReport(stream, colour=False, live=False)
     report(PLANNED)
-    threads = [threading.Thread(target=lambda: [report(BUILDING) for _ in range(200)]) for _ in range(4)]
+
+    def tell() -> None:
+        for _ in range(200):
+            report(BUILDING)
+
+    threads = [threading.Thread(target=tell) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,0 +1,50 @@
+"""What the README shows is what the program prints."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests import harness, readme
+from tests.harness import Server
+
+
+@pytest.fixture(scope="module")
+def made(server: Server) -> dict[str, str]:
+    return dict(readme.made_blocks(server))
+
+
+@pytest.mark.parametrize("name", ["run", "demo", "failure", "exit-codes", "settings"])
+def test_a_block_of_the_readme_is_what_the_program_prints(made: dict[str, str], name: str) -> None:
+    written = readme.written_blocks()[name]
+    assert readme.normal(written) == readme.normal(made[name]), "make readme writes it anew"
+
+
+def test_every_link_of_the_documents_leads_somewhere() -> None:
+    documents = [harness.REPOSITORY / "README.md", *(harness.REPOSITORY / "docs").glob("*.md")]
+    missing = []
+    for document in documents:
+        for link in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+            path, _, anchor = link.partition("#")
+            if "://" in link:
+                continue
+            target = (document.parent / path) if path else document
+            if not target.exists() or (anchor and anchor not in _anchors(target)):
+                missing.append(f"{document.name}: {link}")
+    assert missing == []
+
+
+def test_every_section_that_a_message_names_exists() -> None:
+    missing = []
+    for module in (harness.REPOSITORY / "migrator").rglob("*.py"):
+        for path, anchor in re.findall(r"(docs/[\w-]+\.md)#([\w-]+)", module.read_text()):
+            if anchor not in _anchors(harness.REPOSITORY / path):
+                missing.append(f"{module.name}: {path}#{anchor}")
+    assert missing == []
+
+
+def _anchors(document: harness.Path) -> set[str]:
+    """Anchors as GitHub makes them from headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
