@@ -37,12 +37,17 @@ def cli(context: click.Context, /, **options: Any) -> None:
 
 
 def command(
-    name: str, *settings: str, **attributes: Any
+    name: str, *settings: str, json_output: bool = True, **attributes: Any
 ) -> Callable[[Callable[..., ExitCode]], click.Command]:
-    """Register a subcommand: a function of a Process and its own arguments that returns an exit code."""
+    """Register a subcommand: a function of a Process and its own arguments that returns an exit code.
+
+    :param settings: the settings that are options of it, beside those that are common to all.
+    :param json_output: it answers with a JSON document where one is asked for.
+    """
 
     def decorate(function: Callable[..., ExitCode]) -> click.Command:
-        names = tuple(dict.fromkeys((*COMMON, *settings)))
+        common = COMMON if json_output else tuple(name for name in COMMON if name != "json_output")
+        names = tuple(dict.fromkeys((*common, *settings)))
 
         @functools.wraps(function)
         def run(**options: Any) -> int:
@@ -150,7 +155,7 @@ def check(process: Process, offline: bool) -> ExitCode:
     return ExitCode.OK if result.passed else ExitCode.CHECK_SAYS_NO
 
 
-@command("sql", *CONNECTING)
+@command("sql", *CONNECTING, json_output=False)
 @click.argument("range_", metavar="[RANGE]", default="head")
 def sql(process: Process, range_: str) -> ExitCode:
     """Write the SQL of RANGE (head, FROM:TO) to standard output. Nothing connects."""
@@ -172,7 +177,7 @@ def config(process: Process) -> ExitCode:
     return ExitCode.OK
 
 
-@command("demo")
+@command("demo", json_output=False)
 def demo(process: Process) -> ExitCode:
     """Show the job on a disposable PostgreSQL, with the project in this folder."""
     from migrator.demo import run_demo
@@ -187,13 +192,17 @@ def current(process: Process, check_heads: bool) -> ExitCode:
     from migrator import inspection
 
     found = inspection.status(process.settings, process.report)
+    code = ExitCode.CHECK_SAYS_NO if check_heads and not found.at_head else ExitCode.OK
+    if process.settings.json_output:
+        process.report.status(found, code)
+        return code
     for target in found.targets:
         for revision in (*target.current, *([] if target.current else ["base"])):
             process.stdout.write(f"{revision}{' (head)' if revision in target.heads else ''}\n")
-    return ExitCode.CHECK_SAYS_NO if check_heads and not found.at_head else ExitCode.OK
+    return code
 
 
-@command("history", *CONNECTING)
+@command("history", *CONNECTING, json_output=False)
 @click.option("-r", "--rev-range", metavar="FROM:TO", help="Only these.")
 @click.option("-i", "--indicate-current", is_flag=True, help="Ask the database which are applied.")
 @click.option("--long", is_flag=True, help="All that Alembic knows of each (its own --verbose).")
@@ -218,14 +227,14 @@ def _alembic(process: Process, arguments: Sequence[str]) -> ExitCode:
     return ExitCode.OK
 
 
-@command("heads")
+@command("heads", json_output=False)
 @click.option("--resolve-dependencies", is_flag=True, help="Treat dependency versions as down revisions.")
 def heads(process: Process, resolve_dependencies: bool) -> ExitCode:
     """List the newest revision of each branch."""
     return _alembic(process, ["heads", *(["--resolve-dependencies"] if resolve_dependencies else [])])
 
 
-@command("revision", *CONNECTING)
+@command("revision", *CONNECTING, json_output=False)
 @click.option("-m", "--message", help="What the revision is for.")
 @click.option("--autogenerate", is_flag=True, help="Fill it with what differs between models and database.")
 @click.option("--sql", is_flag=True, help="Write SQL to standard output (needs revision_environment).")
@@ -240,7 +249,7 @@ def revision(process: Process, **options: Any) -> ExitCode:
     return _alembic(process, ["revision", *_arguments(options)])
 
 
-@command("merge", *CONNECTING)
+@command("merge", *CONNECTING, json_output=False)
 @click.argument("revisions", nargs=-1, required=True)
 @click.option("-m", "--message", help="What the revision is for.")
 @click.option("--branch-label", help="A branch label for the new revision.")
@@ -250,7 +259,12 @@ def merge(process: Process, revisions: tuple[str, ...], **options: Any) -> ExitC
     return _alembic(process, ["merge", *_arguments(options), *revisions])
 
 
-@command("alembic", *CONNECTING, context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@command(
+    "alembic",
+    *CONNECTING,
+    json_output=False,
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def alembic(process: Process, arguments: tuple[str, ...]) -> ExitCode:
     """Run anything else of Alembic's own command line, with the same settings and WITHOUT the lock."""

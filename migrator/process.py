@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,7 +68,6 @@ def run_command(command: str, options: Mapping[str, Any], work: Callable[[Proces
             code = ExitCode.INTERRUPTED
         except Exception as error:
             process.report.failed(_bug(error))
-            process.stderr.write(redactor.redact(traceback.format_exc()))
             code = ExitCode.BUG
         finally:
             process.report.close()
@@ -118,7 +116,9 @@ def _masked(process: Process) -> Any:
 
 
 def _bug(error: Exception) -> MigratorError:
-    return MigratorError(
+    bug = MigratorError(
         f"{type(error).__name__}: {error}",
-        next_step="This is a bug in migrator: please report it with the traceback below.",
+        next_step="This is a bug in migrator: please report it with the traceback.",
     )
+    bug.__cause__ = error
+    return bug

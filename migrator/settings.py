@@ -99,7 +99,7 @@ class SettingLine(NamedTuple):
     source: str
 
 
-class Settings(BaseSettings):
+class Settings(BaseSettings, frozen=True):
     """All settings, checked and frozen. Durations are seconds.
 
     Made by :func:`load_settings`. Made directly, ``Settings(wait_timeout=5)`` has what it is given and the
@@ -107,94 +107,101 @@ class Settings(BaseSettings):
     ``repr`` shows no secret.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(extra="forbid", hide_input_in_errors=True)
 
     database_url: Url | None = Field(
-        None,
+        default=None,
         description="URL of the database: postgresql://USER:PASSWORD@HOST:5432/DATABASE. A secret: never on the "
         "command line. Without it NAME_DATABASE_URL (with an environment name), DATABASE_URL, DB_HOST and "
         "the other DB_* parts, libpq's PG* variables; without those, whatever env.py connects to.",
     )
     direct_database_url: Url | None = Field(
-        None, description="Used for migrations instead of the database URL, to go around a connection pooler."
+        default=None,
+        description="Used for migrations instead of the database URL, to go around a connection pooler.",
     )
     env: Line | None = Field(
-        None,
+        default=None,
         description="Name of the environment, such as test: reads .env.test instead of .env, and TEST_DATABASE_URL.",
     )
     config: Line | None = Field(
-        None,
+        default=None,
         description="Alembic's configuration file. Default: as Alembic's own command "
         "(ALEMBIC_CONFIG, alembic.ini, pyproject.toml).",
     )
-    name: Line = Field("alembic", description="Section of Alembic's configuration file.")
+    name: Line = Field(default="alembic", description="Section of Alembic's configuration file.")
     x: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
-        (), repr=False, description="Argument for env.py, as Alembic's -x; may be repeated."
+        default=(), repr=False, description="Argument for env.py, as Alembic's -x; may be repeated."
     )
     connect_timeout: Duration = Field(
-        5.0,
+        default=5.0,
         description="Longest time for one attempt to connect, until the first query is answered.",
     )
     wait_timeout: DurationOrZero = Field(
-        60.0, description="How long to wait until the database answers a query. 0: one attempt."
+        default=60.0, description="How long to wait until the database answers a query. 0: one attempt."
     )
     auth_grace: DurationOrZero = Field(
-        0.0,
+        default=0.0,
         description="How long a refused user or password is tried again, for credentials still on their way.",
     )
     run_lock_timeout: DurationOrZero = Field(
-        600.0,
+        default=600.0,
         description="How long to wait for the run lock while another run holds it. 0: one attempt.",
     )
     lock_timeout: Duration = Field(
-        1.0,
+        default=1.0,
         description="Longest wait of a statement for a lock on a table (PostgreSQL's lock_timeout, MySQL's "
         "lock_wait_timeout); then the revision is rolled back and tried again.",
     )
     lock_retry_timeout: DurationOrZero = Field(
-        120.0,
+        default=120.0,
         description="How long revisions are tried again after lock timeouts and deadlocks, in all. 0: never.",
     )
     index_lock_timeout: Duration = Field(
-        600.0,
+        default=600.0,
         description="The lock timeout of concurrent index builds, which wait for every older transaction.",
     )
     statement_timeout: Duration | None = Field(
-        None, description="Longest time for one statement. Default: no limit."
+        default=None, description="Longest time for one statement. Default: no limit."
     )
     deadline: Duration | None = Field(
-        None,
+        default=None,
         description="Longest time for the whole run; then the running statement is cancelled. Default: no limit.",
     )
     allow_ahead: bool = Field(
-        False,
+        default=False,
         description="Accept a database with revisions that are not here (an image that was rolled back).",
     )
     allow_empty: bool = Field(
-        False,
+        default=False,
         description="Accept a project without a single revision, otherwise taken for a packaging mistake.",
     )
     allow_other_targets: bool = Field(
-        False, description="Accept an env.py that goes on to further databases after the configured one."
+        default=False,
+        description="Accept an env.py that goes on to further databases after the configured one.",
     )
     pooler: Literal["refuse", "session"] = Field(
-        "refuse",
+        default="refuse",
         description="What to do about a connection pooler: refuse it, or session: it is known to be in session mode.",
     )
     lock: Literal["auto", "none"] = Field(
-        "auto",
+        default="auto",
         description="The run lock: auto, the one of the database; none, for a database that has none to offer "
         "(then nothing keeps two runs apart).",
     )
     export_url_as: Annotated[tuple[str, ...], BeforeValidator(_variable_names)] = Field(
-        (),
+        default=(),
         description="Names of variables, separated by commas, that hold the database URL while env.py runs.",
     )
     log_format: Literal["text", "json"] = Field(
-        "text", description="How the run is told on standard error: text for people, or a JSON object a line."
+        default="text",
+        description="How the run is told on standard error: text for people, or a JSON object a line.",
     )
-    json_output: bool = Field(False, description="Print the result as one JSON object on standard output.")
-    verbose: bool = Field(False, description="Tell more, tracebacks and Alembic's own log lines included.")
+    json_output: bool = Field(
+        default=False, description="Print the result as one JSON object on standard output."
+    )
+    verbose: bool = Field(
+        default=False, description="Tell more, tracebacks and Alembic's own log lines included."
+    )
 
     _found: Found | None = PrivateAttr(None)
 
@@ -293,7 +300,13 @@ class Settings(BaseSettings):
 
 
 def _plain(value: object) -> object:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+    """Text, where a caller from Python gave something that holds it: a secret, a SQLAlchemy URL, a path."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    render = getattr(value, "render_as_string", None)
+    return render(hide_password=False) if callable(render) else value
 
 
 _SECRET: Final = frozenset({"database_url", "direct_database_url"})
@@ -308,8 +321,9 @@ def load_settings(
 ) -> Settings:
     """Read the settings from everywhere.
 
-    :param options: by attribute name, what was given with the command; None counts as not given. Further
-        names: ``database_url_file`` and ``direct_database_url_file``, paths of files that hold the URL.
+    :param options: by attribute name, what was given with the command; None counts as not given. URLs may
+        be text, ``SecretStr`` or SQLAlchemy's ``URL``. Further names: ``database_url_file`` and
+        ``direct_database_url_file``, paths of files that hold the URL.
     :param environ: default: ``os.environ``. ``${NAME}`` inside an ``.env`` file always means ``os.environ``.
     :param directory: where ``.env`` files and pyproject.toml are, and what paths of secret files are relative
         to; default: the working directory.
@@ -323,7 +337,7 @@ def load_settings(
     names = Names(tuple(Settings.model_fields), _SECRET)
     found = find(
         names,
-        options or {},
+        {name: _plain(value) for name, value in (options or {}).items()},
         os.environ if environ is None else environ,
         directory or Path(),
         python=caller == "python",

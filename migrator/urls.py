@@ -77,6 +77,13 @@ def parse(url: str, source: str) -> URL:
         text = f"{backend}{plus}{driver}{text[len(scheme) :]}"
     if any(character in text for character in "\r\n\t\0"):
         raise _malformed(source, scheme, "contains a line break, a tab or a NUL", _HOW_TO_WRITE)
+    if ":***@" in text:
+        raise _malformed(
+            source,
+            scheme,
+            "holds *** for a password: it was masked before it came here",
+            "Where it comes from SQLAlchemy, use url.render_as_string(hide_password=False) instead of str(url).",
+        )
     if backend == "sqlite":
         return _parse_sqlite(text, source, scheme)
     if backend in DEFAULT_PORTS:

@@ -82,10 +82,10 @@ class SessionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The migration's connection, after the session settings.
+    """The migration's connection, as it was found.
 
     :ivar protocol_pid: the backend's pid as the wire protocol announced it; differs behind a pooler.
-    :ivar previous: settings as they were before, to be put back.
+    :ivar previous: the settings that are going to be changed, to be put back.
     """
 
     backend_pid: int
@@ -94,7 +94,6 @@ class Session:
     schema: str
     user: str
     server_version: str
-    lock_timeout: str
     previous: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -126,11 +125,14 @@ class Dialect(Protocol):
     def connect_arguments(self, driver: str, timeout_seconds: float) -> dict[str, object]:
         """Keyword arguments for the driver's ``connect`` of our own side connections."""
 
-    def begin_session(self, raw: RawConnection, options: SessionOptions) -> Session:
-        """Apply the session settings, and tell what the connection is."""
+    def session(self, raw: RawConnection) -> Session:
+        """What the connection is. Changes nothing: behind a pooler it may be somebody else's a moment later."""
+
+    def apply_settings(self, raw: RawConnection, session: Session, options: SessionOptions) -> str:
+        """Apply the session settings; the lock timeout that now holds, in the server's own notation."""
 
     def restore_session(self, raw: RawConnection, session: Session) -> None:
-        """Put the settings back that ``begin_session`` changed."""
+        """Put the settings back that ``apply_settings`` changed."""
 
     def name_session(self, raw: RawConnection, application_name: str) -> None:
         """Tell others what this session is doing now."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import socket
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from migrator.dialects import (
@@ -29,6 +30,18 @@ CLIENT_CHECK_MILLISECONDS = 500
 KEEPALIVE_SECONDS, KEEPALIVE_PROBES = 5, 2
 """Idle time before and between TCP probes: a silent partition ends after about 15 s (measured)."""
 
+_CHANGED = (
+    "lock_timeout",
+    "application_name",
+    "idle_in_transaction_session_timeout",
+    "tcp_keepalives_idle",
+    "tcp_keepalives_interval",
+    "tcp_keepalives_count",
+    "client_connection_check_interval",
+    "statement_timeout",
+)
+"""The session settings that are changed for a run; all exist since PostgreSQL 14."""
+
 _CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
 
 _IDENTIFIER_LIMIT = 63
@@ -47,6 +60,12 @@ def identifier(name: str) -> str:
 def milliseconds(seconds: float) -> str:
     """A duration as PostgreSQL's settings take it; 0 only for 0, because 0 means "no limit" there."""
     return "0" if seconds <= 0 else f"{max(1, round(seconds * 1000))}ms"
+
+
+def _set_all(settings: Mapping[str, str]) -> str:
+    return ", ".join(
+        f"set_config({literal(name)}, {literal(value)}, false)" for name, value in settings.items()
+    )
 
 
 def object_id(key: LockKey) -> int:
@@ -93,38 +112,12 @@ class PostgreSQL:
             "keepalives_count": KEEPALIVE_PROBES,
         }
 
-    def begin_session(self, raw: RawConnection, options: SessionOptions) -> Session:
-        wanted = {
-            "application_name": options.application_name,
-            # A server default of 2 s took the connection, and the lock with it, away mid-run.
-            "idle_in_transaction_session_timeout": "0",
-            "tcp_keepalives_idle": str(KEEPALIVE_SECONDS),
-            "tcp_keepalives_interval": str(KEEPALIVE_SECONDS),
-            "tcp_keepalives_count": str(KEEPALIVE_PROBES),
-        }
-        if options.statement_timeout is not None:
-            wanted["statement_timeout"] = milliseconds(options.statement_timeout)
-        chosen = literal(milliseconds(options.lock_timeout))
-        if options.keep_lock_timeout:
-            chosen = (
-                f"CASE WHEN current_setting('lock_timeout') = '0' "
-                f"THEN {chosen} ELSE current_setting('lock_timeout') END"
-            )
-        names = [*wanted, "lock_timeout"]
-        before = ", ".join(f"current_setting({literal(name)})" for name in names)
-        changes = ", ".join(
-            f"set_config({literal(name)}, {literal(value)}, false)" for name, value in wanted.items()
-        )
-        check = (
-            "CASE WHEN current_setting('server_version_num')::int >= 140000 THEN "
-            f"set_config('client_connection_check_interval', '{CLIENT_CHECK_MILLISECONDS}ms', false) END"
-        )
-        # Targets of a SELECT are evaluated from left to right, so the old values come first.
+    def session(self, raw: RawConnection) -> Session:
+        before = ", ".join(f"current_setting({literal(name)})" for name in _CHANGED)
         ((pid, database, schema, user, version, *values),) = rows(
             raw,
             "SELECT pg_backend_pid(), current_database(), current_schema(), session_user, "
-            f"current_setting('server_version'), {before}, set_config('lock_timeout', {chosen}, false), "
-            f"{check}, {changes}",
+            f"current_setting('server_version'), {before}",
         )
         return Session(
             backend_pid=int(pid),
@@ -133,16 +126,30 @@ class PostgreSQL:
             schema=str(schema or ""),
             user=str(user),
             server_version=str(version).split()[0],
-            lock_timeout=str(values[len(names)]),
-            previous={name: str(value) for name, value in zip(names, values, strict=False)},
+            previous=dict(zip(_CHANGED, map(str, values), strict=True)),
         )
 
+    def apply_settings(self, raw: RawConnection, session: Session, options: SessionOptions) -> str:
+        chosen = milliseconds(options.lock_timeout)
+        if options.keep_lock_timeout and session.previous["lock_timeout"] != "0":
+            chosen = session.previous["lock_timeout"]
+        wanted = {
+            "lock_timeout": chosen,
+            "application_name": options.application_name,
+            # A server default of 2 s took the connection, and the lock with it, away mid-run.
+            "idle_in_transaction_session_timeout": "0",
+            "tcp_keepalives_idle": str(KEEPALIVE_SECONDS),
+            "tcp_keepalives_interval": str(KEEPALIVE_SECONDS),
+            "tcp_keepalives_count": str(KEEPALIVE_PROBES),
+            "client_connection_check_interval": f"{CLIENT_CHECK_MILLISECONDS}ms",
+        }
+        if options.statement_timeout is not None:
+            wanted["statement_timeout"] = milliseconds(options.statement_timeout)
+        ((lock_timeout, *_),) = rows(raw, f"SELECT {_set_all(wanted)}")
+        return str(lock_timeout)
+
     def restore_session(self, raw: RawConnection, session: Session) -> None:
-        changes = ", ".join(
-            f"set_config({literal(name)}, {literal(value)}, false)"
-            for name, value in session.previous.items()
-        )
-        rows(raw, f"SELECT {changes}")
+        rows(raw, f"SELECT {_set_all(session.previous)}")
 
     def name_session(self, raw: RawConnection, application_name: str) -> None:
         shortened = application_name.encode()[:_IDENTIFIER_LIMIT].decode(errors="ignore")

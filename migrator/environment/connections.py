@@ -42,11 +42,11 @@ class Connections:
         self._learn_password(connection.engine.url)
         dialect = dialect_named(connection.dialect.name)
         inside = connection.in_transaction()
-        session = dialect.begin_session(raw, self._session_options())
+        held = Held(raw, connection, dialect.session(raw), dialect, connection.engine, inside)
+        refuse_poolers(self._run, held)
+        held.lock_timeout = dialect.apply_settings(raw, held.session, self._session_options())
         if not inside:
             raw.commit()
-        held = Held(raw, connection, session, dialect, connection.engine, inside)
-        refuse_poolers(self._run, held)
         dialect.watch_connection(raw)
         self._listen(held)
         self._held.append(held)
@@ -55,19 +55,17 @@ class Connections:
     def take(self, held: Held, key: LockKey) -> TargetRun:
         """Lock the target of that key on ``held``, and make it known."""
         run = self._run
-        waited = 0.0
+        target = run.targets.get(key) or self._new_target(held, key)
+        told = run.settings.database is not None and not run.targets
+        if not told and key not in run.announced:
+            run.announced.add(key)
+            run.report(TargetKnown(target.target))
         if run.reads_only:
             prove_identity_by_probe(run, held, key)
         elif key not in held.locks:
-            waited = self._lock(held, key)
-        target = run.targets.get(key)
-        if target is None:
-            target = self._new_target(held, key)
-            if run.targets or run.settings.database is None:
-                run.report(TargetKnown(target.target))
-            run.targets[key] = target
+            target.lock_wait += self._lock(held, key)
         target.engine, target.session = held.engine, held.session
-        target.lock_wait += waited
+        run.targets[key] = target
         return target
 
     def take_resolved(self, held: Held, target: TargetRun, schema: str, table: str) -> bool:
@@ -202,7 +200,7 @@ class Connections:
         def before(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
             if not held.dialect.waits_for_snapshots(statement) or not held.dialect.is_autocommit(held.raw):
                 return
-            if held.dialect.lock_timeout(held.raw) == held.session.lock_timeout:
+            if held.dialect.lock_timeout(held.raw) == held.lock_timeout:
                 held.dialect.set_lock_timeout(held.raw, self._run.settings.index_lock_timeout)
                 held.index_timeout_set = True
 

@@ -91,7 +91,11 @@ def refuse_poolers(run: Run, held: Held) -> None:
         details=(details,),
         next_step=(
             "Give the direct address of the server as MIGRATOR_DIRECT_DATABASE_URL"
-            + ("." if allowed else ", or set MIGRATOR_POOLER=session if the pooler is in session mode.")
+            + (
+                "."
+                if proof is not None
+                else ", or set MIGRATOR_POOLER=session if the pooler is in session mode."
+            )
             + " Nothing was changed."
         ),
     )

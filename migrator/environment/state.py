@@ -136,6 +136,7 @@ class Run:
     again: RunAgain | None = None
     lock_waited: float = 0.0
     configured: bool = False
+    announced: set[LockKey] = field(default_factory=set)
     script: Any = None
     changed: bool = False
 
@@ -161,6 +162,7 @@ class Held:
     dialect: Dialect
     engine: Engine
     began_outside: bool
+    lock_timeout: str = ""
     locks: dict[LockKey, Any] = field(default_factory=dict)
     returned: bool = False
     index_timeout_set: bool = False
@@ -170,4 +172,4 @@ class Held:
         """After a concurrent index build, the session's ordinary lock timeout again."""
         if self.index_timeout_set and self.dialect.is_autocommit(self.raw):
             self.index_timeout_set = False
-            self.dialect.set_lock_timeout(self.raw, self.session.lock_timeout)
+            self.dialect.set_lock_timeout(self.raw, self.lock_timeout)

@@ -5,7 +5,8 @@ function takes about 0.3 s and says the same about the graph.
 """
 
 from migrator.revisions.graph import Graph, GraphProblem, ProblemKind, read_graph
-from migrator.revisions.reading import RevisionFile, list_files, read_head, syntax_problem
+from migrator.revisions.listing import list_files
+from migrator.revisions.reading import RevisionFile, read_head, syntax_problem
 from migrator.revisions.wording import history_error, shown_path
 
 __all__ = [

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator.revisions.reading import RevisionFile, list_files, read_head
+from migrator.revisions.listing import list_files
+from migrator.revisions.reading import RevisionFile, read_head
 
 
 class ProblemKind(enum.Enum):

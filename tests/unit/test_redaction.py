@@ -92,6 +92,12 @@ def test_what_would_mask_everything_is_not_masked(secret: str) -> None:
     assert redactor.redact(text) == text
 
 
+def test_a_spelling_that_would_mask_everything_is_not_masked() -> None:
+    redactor = Redactor()
+    redactor.add("shop@home", never={"shop%40home"})
+    assert redactor.redact("shop%40home, shop@home") == f"shop%40home, {MASK}"
+
+
 def test_plain_text_stays_as_it_is() -> None:
     text = (
         "2/3 b7730e backfill orders.placed_at: UPDATE orders SET placed_at = now() (http://localhost:8080/x)"

@@ -108,6 +108,7 @@ HOST = "host"
         ("'postgresql://u:s3cret@db/shop'", "quotes"),
         ('"postgresql://u:s3cret@db/shop', "quotes"),
         ("postgresql://u:s3cret@db/shop\npostgresql://u:s3cret@db/shop", "line break"),
+        ("postgresql://u:***@db/shop", "render_as_string(hide_password=False)"),
         ("postgresql://u:s3@cret@db/shop", ENCODE),
         ("postgresql://u:s3@cr/et@db/shop", ENCODE),
         ("postgresql://u:s3@cr:et@db/shop", ENCODE),

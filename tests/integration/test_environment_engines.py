@@ -1,0 +1,306 @@
+"""How ``env.py`` comes by its connection: each way that real projects have, unmodified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness import SYNC_ENV, UNSET, Database, Role, query
+from tests.integration.proving import (
+    ENGINE,
+    RUN,
+    SHORTEST_ENV,
+    THREE,
+    THREE_TABLES,
+    Proving,
+    Shape,
+    nobody_holds_the_lock,
+    recording_revisions,
+    tables,
+)
+
+both_drivers = pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+
+
+@both_drivers
+def test_the_template_of_alembic_with_engine_from_config(proving: Proving, driver: str) -> None:
+    proof = proving.prove(Shape(SYNC_ENV, driver=driver), contenders=3)
+    assert proof.database.tables == THREE_TABLES
+    assert proof.database.revisions == ["c3"]
+    held = [run.stderr.count("verified") for run in proof.first]
+    assert held == [1, 1, 1], [run.output for run in proof.first]
+
+
+@both_drivers
+def test_a_database_that_only_env_py_knows(proving: Proving, driver: str) -> None:
+    env = f"""\
+import os
+from alembic import context
+from sqlalchemy import create_engine
+
+with create_engine(os.environ["SHOP_DSN"]).connect() as connection:
+    context.configure(connection=connection)
+{RUN}"""
+    shape = Shape(env, driver=driver, variables={"SHOP_DSN": "{url}"}, configured=False)
+    proof = proving.prove(shape, contenders=3)
+    assert proof.database.tables == THREE_TABLES
+    assert "from env.py" in proof.again.stderr
+
+
+def test_a_variable_that_the_project_reads_gets_the_configured_url(proving: Proving) -> None:
+    env = f"""\
+import os
+from alembic import context
+from sqlalchemy import create_engine
+
+with create_engine(os.environ["DEV_DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection)
+{RUN}"""
+    shape = Shape(env, variables={"DEV_DATABASE_URL": "{url}"})
+    unset = {"DEV_DATABASE_URL": UNSET, "MIGRATOR_EXPORT_URL_AS": "DEV_DATABASE_URL"}
+    proof = proving.prove(shape, env=unset)
+    assert proof.database.tables == THREE_TABLES
+
+
+def test_the_projects_own_url_gives_way_where_it_is_exported(
+    proving: Proving, new_database: Callable[..., Database]
+) -> None:
+    """One that names the developer's database, in the environment of the process, must not win."""
+    env = f"""\
+import os
+from alembic import context
+from sqlalchemy import create_engine
+
+with create_engine(os.environ["DEV_DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection)
+{RUN}"""
+    developers, wanted = new_database(), new_database()
+    project = proving.project(Shape(env), wanted)
+    variables = {"DEV_DATABASE_URL": developers.sqlalchemy_url(), "MIGRATOR_EXPORT_URL_AS": "DEV_DATABASE_URL"}
+    project.migrator("upgrade", env=variables, check=True)
+    assert (wanted.tables, tables(developers)) == (THREE_TABLES, [])
+
+
+def test_another_database_than_the_configured_one_is_refused_before_any_change(
+    proving: Proving, new_database: Callable[..., Database]
+) -> None:
+    env = f"""\
+import os
+from alembic import context
+from sqlalchemy import create_engine
+
+with create_engine(os.environ["DEV_DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection)
+{RUN}"""
+    developers, wanted = new_database(), new_database()
+    project = proving.project(Shape(env), wanted)
+    refused = project.migrator("upgrade", env={"DEV_DATABASE_URL": developers.sqlalchemy_url()})
+    assert refused.returncode == 2, refused.output
+    assert developers.name in refused.stderr
+    assert wanted.name in refused.stderr
+    assert "MIGRATOR_EXPORT_URL_AS" in refused.stderr
+    assert (tables(wanted), tables(developers)) == ([], [])
+    assert nobody_holds_the_lock(developers)
+
+
+@both_drivers
+def test_a_connection_that_is_never_closed(proving: Proving, driver: str) -> None:
+    env = f"""{ENGINE}
+connection = engine.connect()
+context.configure(connection=connection)
+with context.begin_transaction():
+    context.run_migrations()
+"""
+    proof = proving.prove(Shape(env, driver=driver), contenders=3)
+    assert proof.database.tables == THREE_TABLES
+
+
+def test_a_connection_is_given_to_an_env_py_that_demands_one(proving: Proving) -> None:
+    env = """\
+from alembic import context
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection)
+with context.begin_transaction():
+    context.run_migrations()
+"""
+    shape = Shape(env)
+    alone = proving.project(shape).alembic("upgrade", "head")
+    assert "KeyError: 'connection'" in alone.stderr
+    proof = proving.prove(shape, bare=False, contenders=3)
+    assert proof.database.tables == THREE_TABLES
+
+
+def test_an_env_py_that_can_connect_by_itself_is_given_no_connection(proving: Proving) -> None:
+    env = f"""{ENGINE}
+given = config.attributes.get("connection", None)
+if given is None and "connection" not in config.attributes:
+    with engine.connect() as connection:
+        context.configure(connection=connection)
+        with context.begin_transaction():
+            connection.execute(text("SET LOCAL application_name = 'by itself'"))
+            context.run_migrations()
+else:
+    raise RuntimeError("a connection was given")
+"""
+    assert proving.prove(Shape(env)).database.tables == THREE_TABLES
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_asynchronous_engine_of_psycopg(proving: Proving, loop: str) -> None:
+    env = f"""\
+import asyncio
+from alembic import context
+from sqlalchemy import pool
+from sqlalchemy.ext.asyncio import create_async_engine
+
+{"import uvloop; uvloop.install()" if loop == "uvloop" else ""}
+
+
+def migrate(connection):
+    context.configure(connection=connection)
+{RUN}
+
+async def main():
+    engine = create_async_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+    await engine.dispose()
+
+
+asyncio.run(main())
+"""
+    proof = proving.prove(Shape(env, driver="psycopg"), contenders=3 if loop == "asyncio" else 1)
+    assert proof.database.tables == THREE_TABLES
+
+
+def test_an_asynchronous_engine_whose_connection_is_left_to_its_pool(proving: Proving) -> None:
+    env = f"""\
+import asyncio
+from alembic import context
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(context.config.get_main_option("sqlalchemy.url"))
+
+
+def migrate(connection):
+    context.configure(connection=connection)
+{RUN}
+
+async def main():
+    async with engine.begin() as connection:
+        await connection.run_sync(migrate)
+
+
+asyncio.get_event_loop_policy().new_event_loop().run_until_complete(main())
+"""
+    assert proving.prove(Shape(env, driver="psycopg")).database.tables == THREE_TABLES
+
+
+@both_drivers
+def test_an_engine_that_commits_each_statement(proving: Proving, driver: str) -> None:
+    env = ENGINE.replace("NullPool)", 'NullPool, isolation_level="AUTOCOMMIT")')
+    env += f"\nwith engine.connect() as connection:\n    context.configure(connection=connection)\n{RUN}"
+    proof = proving.prove(Shape(env, driver=driver), contenders=3)
+    assert proof.database.tables == THREE_TABLES
+
+
+def test_credentials_that_only_the_engines_creator_knows(
+    proving: Proving, new_role: Callable[..., Role], new_database: Callable[..., Database]
+) -> None:
+    """Verification and cancelling connect as the project's own engine does, not by what its URL says."""
+    role = new_role("known-to-env.py")
+    database = new_database(owner=role.name)
+    env = f"""\
+import psycopg2
+from alembic import context
+from sqlalchemy import create_engine
+
+dsn = {database.server.url_of(database.name, user=role.name, password=role.password)!r}
+engine = create_engine("postgresql+psycopg2://nobody:nothing@invalid.invalid/nowhere",
+                       creator=lambda: psycopg2.connect(dsn))
+with engine.connect() as connection:
+    context.configure(connection=connection)
+{RUN}"""
+    project = proving.project(Shape(env, configured=False), database)
+    project.migrator("upgrade", check=True)
+    assert database.tables == THREE_TABLES
+    assert role.password not in project.migrator("upgrade", check=True).output
+
+
+@pytest.mark.parametrize("way", ["set_main_option", "set_section_option", "file_config"])
+def test_a_percent_sign_in_a_password_reaches_the_database(
+    proving: Proving, new_role: Callable[..., Role], new_database: Callable[..., Database], way: str
+) -> None:
+    role = new_role("p%40@s%s/w:%(x)s")
+    url = f"postgresql+psycopg2://{role.name}:p%2540%40s%25s%2Fw%3A%25(x)s@" "{place}"
+    calls = {
+        "set_main_option": "config.set_main_option('sqlalchemy.url', url)",
+        "set_section_option": "config.set_section_option(config.config_ini_section, 'sqlalchemy.url', url)",
+        "file_config": "config.file_config.set(config.config_ini_section, 'sqlalchemy.url', url)",
+    }
+    env = f"""\
+import os
+from alembic import context
+from sqlalchemy import engine_from_config
+
+config = context.config
+url = os.environ["APP_URL"]
+{calls[way]}
+assert config.get_main_option("sqlalchemy.url") == url
+with engine_from_config(config.get_section(config.config_ini_section)).connect() as connection:
+    context.configure(connection=connection)
+{RUN}"""
+    database = new_database(owner=role.name)
+    place = database.url.partition("@")[2]
+    project = proving.project(Shape(env, configured=False), database)
+    project.variables["APP_URL"] = url.format(place=place)
+    alone = project.alembic("upgrade", "head")
+    assert "invalid interpolation syntax" in alone.stderr, alone.output
+    finished = project.migrator("upgrade", check=True)
+    assert database.tables == THREE_TABLES
+    assert role.password not in finished.output
+    assert "p%2540" not in finished.output
+
+
+def test_the_settings_of_the_run_are_there_before_the_first_revision(proving: Proving) -> None:
+    noted = ["lock_timeout", "idle_in_transaction_session_timeout"]
+    expression = " || ' ' || ".join(f"current_setting('{name}')" for name in noted)
+    shape = Shape(SHORTEST_ENV, recording_revisions("a1", "b2", expression=expression))
+    project = proving.project(shape)
+    assert project.database is not None
+    project.migrator("upgrade", env={"MIGRATOR_LOCK_TIMEOUT": "700ms"}, check=True)
+    assert project.database.query("SELECT * FROM noted ORDER BY 1") == [("a1", "700ms 0"), ("b2", "700ms 0")]
+
+
+def test_a_run_is_seen_under_the_name_of_its_revision(proving: Proving) -> None:
+    shape = Shape(
+        SHORTEST_ENV, recording_revisions("a1", "b2", expression="current_setting('application_name')")
+    )
+    project = proving.project(shape)
+    assert project.database is not None
+    project.migrator("upgrade", check=True)
+    names = project.database.query("SELECT value FROM noted ORDER BY revision")
+    assert [name.rpartition(": ")[2] for (name,) in names] == ["a1", "b2"]
+    assert all(name.startswith("migrator ") for (name,) in names)
+
+
+def test_three_revisions_are_not_one_transaction(proving: Proving) -> None:
+    shape = Shape(SHORTEST_ENV, recording_revisions("a1", "b2", "c3", expression="txid_current()"))
+    project = proving.project(shape)
+    assert project.database is not None
+    project.migrator("upgrade", check=True)
+    assert query(project.database.url, "SELECT count(DISTINCT value) FROM noted") == [(3,)]
+
+
+def test_the_rows_of_the_version_table_survive_a_reader_of_three(proving: Proving) -> None:
+    """``status`` and ``wait --for head`` read the same table by the same name, through the same ``env.py``."""
+    project = proving.project(Shape(SYNC_ENV, THREE))
+    assert project.migrator("status", "--exit-code").returncode == 3
+    project.migrator("upgrade", "b2", check=True)
+    pending = project.migrator("status", "--json", check=True).json["targets"][0]["pending"]
+    assert [entry["revision"] for entry in pending] == ["c3"]
+    project.migrator("upgrade", check=True)
+    project.migrator("status", "--exit-code", check=True)
+    project.migrator("wait", "--for", "head", check=True)
