@@ -104,7 +104,7 @@ def _settings(settings: Settings | None, options: dict[str, Any]) -> Settings:
         return settings
     from migrator.settings import load_settings
 
-    return load_settings(options)
+    return load_settings(options, caller="python")
 
 
 def _outside_event_loops(work: Callable[[], Result]) -> Result:

@@ -111,7 +111,7 @@ def _masked(process: Process) -> Any:
         yield
     finally:
         with contextlib.suppress(Exception):
-            masked.flush()
+            masked.finish()
         sys.stdout, sys.stderr = process.stdout, process.stderr
 
 

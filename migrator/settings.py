@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
     ValidationError,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from migrator import urls
 from migrator.configured import ConfiguredDatabase, configured_database, passwords, project_variables
@@ -99,7 +100,7 @@ class SettingLine(NamedTuple):
     source: str
 
 
-class Settings(BaseSettings, frozen=True):
+class Settings(BaseModel):
     """All settings, checked and frozen. Durations are seconds.
 
     Made by :func:`load_settings`. Made directly, ``Settings(wait_timeout=5)`` has what it is given and the
@@ -107,7 +108,7 @@ class Settings(BaseSettings, frozen=True):
     ``repr`` shows no secret.
     """
 
-    model_config = SettingsConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database_url: Url | None = Field(
         default=None,
@@ -204,18 +205,6 @@ class Settings(BaseSettings, frozen=True):
     )
 
     _found: Found | None = PrivateAttr(None)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments alone: :func:`load_settings` knows where each value was found, and has to say so."""
-        return (init_settings,)
 
     @property
     def sources(self) -> Mapping[str, str]:

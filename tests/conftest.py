@@ -1,7 +1,7 @@
 """Fixtures: a PostgreSQL for the session, a database for each test, projects on it.
 
-The server is, in this order: the one that ``MIGRATOR_TEST_POSTGRES_URL`` names (a superuser's URL), a
-container of ``postgres:17`` where ``MIGRATOR_TEST_CONTAINERS=1``, or a disposable one from the wheel.
+The server is, in this order: the one that ``TEST_POSTGRES_URL`` names (a superuser's URL), a
+container of ``postgres:17`` where ``TEST_CONTAINERS=1``, or a disposable one from the wheel.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def _compiled() -> None:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A PostgreSQL that outlives the test: never stop it. Tests that do so start one of their own."""
-    if url := os.environ.get("MIGRATOR_TEST_POSTGRES_URL"):
+    if url := os.environ.get("TEST_POSTGRES_URL"):
         yield Server(url)
-    elif os.environ.get("MIGRATOR_TEST_CONTAINERS") == "1":
+    elif os.environ.get("TEST_CONTAINERS") == "1":
         from testcontainers.community.postgres import PostgresContainer
 
         options = [f"-c {name}={value}" for name, value in {**SETTINGS, "fsync": "off"}.items()]

@@ -236,13 +236,10 @@ def _url_for_project(config: Config, settings: Settings) -> str:
     """
     database = settings.database
     assert database is not None
-    url = database.url
+    scheme, separator, rest = database.for_project.partition("://")
     own = config.file_config.get(config.config_ini_section, "sqlalchemy.url", fallback="", raw=True)
-    scheme = own.split("://", 1)[0]
-    if "+" not in url.drivername and scheme.startswith(f"{url.drivername}+"):
-        url = url.set(drivername=scheme)
-    text: str = url.render_as_string(hide_password=False)
-    return text
+    own_scheme = own.split("://", 1)[0]
+    return f"{own_scheme if own_scheme.startswith(f'{scheme}+') else scheme}{separator}{rest}"
 
 
 def _plain(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from alembic.util import CommandError
 from migrator.database import connection_error
 from migrator.dialects import ErrorKind, ServerError, dialect_named, known
 from migrator.drivers import DRIVERS
-from migrator.environment.failures import place_in
+from migrator.environment.failures import no_such_revision, place_in
 from migrator.environment.listing import relative
 from migrator.environment.state import Again, Run, RunAgain
 from migrator.errors import ConfigurationError, HistoryError, MigrationFailed, MigratorError
@@ -52,8 +52,10 @@ def translate(error: BaseException, config: Config, *, changed: bool = False) ->
     file, line = _place(error, config)
     nothing = "" if changed else " Nothing was changed."
     if isinstance(error, CommandError):
+        said, details = no_such_revision(error, ()) or (_one_line(error), ())
         return HistoryError(
-            _one_line(error),
+            said,
+            details=details,
             file=file,
             line=line,
             next_step=f"migrator history lists what there is.{nothing}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -94,10 +95,12 @@ def unloadable(error: Exception, script: ScriptDirectory, run: Run) -> MigratorE
     place = place_in(error, [str(location) for location in script._version_locations])
     cause = error.__cause__ or error
     if type(error).__name__ == "CommandError" and place is None:
-        nearest = _nearest(run.revision, script)
+        known = [str(name) for name in script.revision_map._revision_map if name]
+        said, details = no_such_revision(error, known) or (_one_line(error), ())
+        asked = () if run.revision in said else (f"asked for: {run.revision}",)
         return HistoryError(
-            f"{_one_line(error)}",
-            details=(f"asked for: {run.revision}", *nearest),
+            said,
+            details=(*asked, *details),
             next_step="migrator history lists what this image has. Nothing was changed.",
         )
     file, line = place or (None, None)
@@ -110,6 +113,25 @@ def unloadable(error: Exception, script: ScriptDirectory, run: Run) -> MigratorE
         line=line,
         next_step="The same image will fail again. Correct the file, build again. Nothing was changed.",
     )
+
+
+def no_such_revision(error: BaseException, known: Collection[str]) -> tuple[str, tuple[str, ...]] | None:
+    """(message, details) where Alembic could not find a revision among the ``known`` ids; else None.
+
+    Alembic's own words ("identified by '…'") look like SQL with a password in it, and would be masked.
+    """
+    import difflib
+
+    from alembic.script.revision import ResolutionError
+
+    if not isinstance(error.__cause__, ResolutionError):
+        return None
+    asked = str(error.__cause__.argument)
+    begun = sorted(name for name in known if asked and name.startswith(asked))
+    if len(begun) > 1:
+        return f"several revisions begin with {asked}: {', '.join(begun)}", ()
+    close = difflib.get_close_matches(asked, known, n=3)
+    return f"there is no revision {asked}", (f"close to it: {', '.join(close)}",) if close else ()
 
 
 def place_in(error: BaseException, folders: list[str]) -> tuple[str, int] | None:
@@ -188,18 +210,11 @@ def _no_version_table(found: ServerError, target: TargetRun, statement: Statemen
         statement=statement,
         sqlstate=found.sqlstate,
         next_step=(
-            "Compare what is there with the revisions (migrator sql shows what each would do), "
-            "then record the one that it corresponds to: migrator stamp REVISION. Nothing was changed."
+            "Record the revision that the tables correspond to: migrator stamp REVISION "
+            "(migrator sql shows what each one does; after migrator stamp head, migrator alembic check "
+            "lists what differs from the models). Nothing was changed."
         ),
     )
-
-
-def _nearest(revision: str, script: ScriptDirectory) -> tuple[str, ...]:
-    import difflib
-
-    known = [str(name) for name in script.revision_map._revision_map if name]
-    close = difflib.get_close_matches(revision, known, n=3)
-    return (f"close to it: {', '.join(close)}",) if close else ()
 
 
 def _step_message(step_run: StepRun | None) -> str:

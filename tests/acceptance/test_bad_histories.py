@@ -76,7 +76,7 @@ def test_a_circle_is_told_with_every_file_of_it(project: MakeProject, unreachabl
         env=unreachable,
         code=ExitCode.HISTORY,
         says=[
-            "b2 → c3 → d4 → b2",
+            "come after each other in a circle",
             "b2 (migrations/versions/b2_create_t_b2.py) comes after d4",
             "c3 (migrations/versions/c3_create_t_c3.py) comes after b2",
             "d4 (migrations/versions/d4_create_t_d4.py) comes after c3",
@@ -107,17 +107,19 @@ def test_several_heads_are_told_with_their_files_and_the_merge_that_joins_them(
     assert len(database.revisions) == 1
 
 
-@pytest.mark.parametrize("target", ["c3", "no-such-label@head", "+5"])
-def test_a_target_that_does_not_exist_is_told(project: MakeProject, target: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["upgrade", "c3"], ["there is no revision c3"]),
+        (["upgrade", "accounts@head"], ["there is no revision accounts", "asked for: accounts@head"]),
+        (["upgrade", "+5"], ["+5"]),
+        (["downgrade", "c3"], ["there is no revision c3"]),
+        (["stamp", "c3"], ["there is no revision c3"]),
+    ],
+)
+def test_a_target_that_does_not_exist_is_told(project: MakeProject, arguments: list[str], said: list[str]) -> None:
     shop = project(revisions=table_revisions("a1", "b2"))
-    refused(
-        shop,
-        "upgrade",
-        target,
-        code=ExitCode.HISTORY,
-        says=[target.partition("@")[0]],
-        then=["migrator history"],
-    )
+    refused(shop, *arguments, code=ExitCode.HISTORY, says=said, then=["migrator history"])
 
 
 def test_a_mistyped_target_is_told_with_what_is_close_to_it(project: MakeProject) -> None:
@@ -127,7 +129,7 @@ def test_a_mistyped_target_is_told_with_what_is_close_to_it(project: MakeProject
         "upgrade",
         "b7703e21",
         code=ExitCode.HISTORY,
-        says=["b7703e21", "close to it: b7730e21"],
+        says=["there is no revision b7703e21", "close to it: b7730e21"],
         then=["migrator history"],
     )
 
@@ -139,7 +141,7 @@ def test_the_beginning_of_several_ids_is_no_target(project: MakeProject) -> None
         "upgrade",
         "9a0c",
         code=ExitCode.HISTORY,
-        says=["9a0c", "9a0c12", "9a0c77"],
+        says=["several revisions begin with 9a0c: 9a0c12, 9a0c77"],
         then=["migrator history"],
     )
 
