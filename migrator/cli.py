@@ -13,6 +13,7 @@ from migrator import __version__
 from migrator.errors import ExitCode
 from migrator.options import COMMON, CONNECTING, LOCKING, given, settings_options
 from migrator.process import Process, run_command
+from migrator.redaction import Redactor
 
 if TYPE_CHECKING:
     from migrator.job import Order
@@ -290,6 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = cli.main(args=arguments, prog_name="migrator", standalone_mode=False)
     except click.ClickException as error:
+        # It may quote an argument, and that may be a URL that belongs nowhere near a command line.
+        error.message = Redactor().redact(error.message)
         error.show()
         code = int(ExitCode.USAGE)
     except click.exceptions.Abort:

@@ -28,14 +28,16 @@ class _Running:
     look: Callable[[], Activity]
     spoken: float = 0.0
     looked: float = 0.0
+    statement_begun: float = 0.0
+    statement_seen: bool = False
     blockers: tuple[Blocker, ...] = ()
 
 
 class Watch:
     """A thread that looks after the running step. A context manager.
 
-    :param first_look_seconds: after how long to ask for blockers first; below ``lock_timeout``, or the
-        statement has given up before anyone asked what it waited for.
+    :param first_look_seconds: after how long to ask for the blockers of a statement first; below
+        ``lock_timeout``, or the statement has given up before anyone asked what it waited for.
     """
 
     def __init__(self, report: Reporter, *, first_look_seconds: float, live: bool) -> None:
@@ -55,10 +57,19 @@ class Watch:
 
     def began(self, step: Step, number: int, total: int, look: Callable[[], Activity]) -> None:
         """A try of ``step`` begins; ``look`` asks the server what it is doing, from another connection."""
-        self._running = _Running(step, number, total, time.monotonic(), look)
+        now = time.monotonic()
+        self._running = _Running(step, number, total, now, look, statement_begun=now)
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="migrator-watch", daemon=True)
             self._thread.start()
+
+    def statement_began(self) -> None:
+        """The step sends a statement. Called for each, so it does no more than note the time."""
+        running = self._running
+        if running is not None:
+            running.statement_begun = time.monotonic()
+            running.statement_seen = False
+            running.blockers = ()
 
     def ended(self) -> tuple[Blocker, ...]:
         """The try ended; who was last seen to block it."""
@@ -74,15 +85,17 @@ class Watch:
                     self._look_after(running)
 
     def _look_after(self, running: _Running) -> None:
-        seconds = time.monotonic() - running.begun
-        due_first = running.looked == 0.0 and seconds >= self._first_look
+        now, statement_begun = time.monotonic(), running.statement_begun
+        seconds = now - running.begun
+        due_first = not running.statement_seen and now - statement_begun >= self._first_look
         due_live = self._live and running.looked > 0.0 and seconds - running.looked >= LIVE_SECONDS
         due_telling = seconds >= next_telling(running.spoken)
         if not (due_first or due_live or due_telling):
             return
         running.looked = seconds
+        running.statement_seen = running.statement_seen or due_first
         activity = running.look()
-        if activity.blockers or due_first:
+        if activity.blockers and running.statement_begun == statement_begun:
             running.blockers = activity.blockers
         if self._running is not running:
             return

@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import load_python_file
 
 from migrator import urls
+from migrator.collection import resume_collection
 from migrator.environment.config import alembic_config, script_locations
 from migrator.environment.entering import classify, translate
 from migrator.environment.failures import place_in
@@ -58,6 +59,7 @@ def execute(run: Run, config: Config) -> None:
         **({"dont_mutate": True} if run.reads_only else {}),
         **({"purge": True} if run.purge else {}),
     )
+    resume_collection()
     with _project_environment(run.settings), _ONE_AT_A_TIME, _quiet_alembic(run.settings.verbose):
         seam = Seam(environment, run)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -89,10 +90,11 @@ class Connections:
     def leave(self) -> None:
         """``env.py`` has ended: give back what it left open. Never raises."""
         for held in self._held:
-            with contextlib.suppress(Exception):
-                if not held.returned:
+            if not held.returned:
+                with contextlib.suppress(Exception):
                     self._return(held)
-                for undo in held.undo:
+            for undo in held.undo:
+                with contextlib.suppress(Exception):
                     undo()
 
     def _learn_password(self, url: URL) -> None:
@@ -167,9 +169,14 @@ class Connections:
         connection, engine = held.connection, held.engine
         token = object()
         if not self._run.reads_only:
-            event.listen(connection, "commit", self._before_commit(held))
-            event.listen(connection, "before_cursor_execute", self._before_statement(held))
-            event.listen(connection, "after_cursor_execute", self._after_statement(held))
+            for name, listener in (
+                ("commit", self._before_commit(held)),
+                ("before_cursor_execute", self._before_statement(held)),
+                ("after_cursor_execute", self._after_statement(held)),
+            ):
+                event.listen(connection, name, listener)
+                # The connection may belong to an application that goes on with it after the run.
+                held.undo.append(functools.partial(event.remove, connection, name, listener))
             self._run.supervisor.connected(token, lambda: self._cancel(held))
             held.undo.append(lambda: self._run.supervisor.disconnected(token))
 
@@ -224,8 +231,18 @@ class Connections:
     def _return(self, held: Held) -> None:
         """Unlock, and put the session's settings back."""
         held.returned = True
+        theirs = not held.connection.closed and held.connection.in_transaction()
+        try:
+            self._restore(held)
+        except Exception:
+            # A transaction that failed, and that env.py left open, takes no statement any more.
+            held.raw.rollback()
+            theirs = False
+            self._restore(held)
+        if not theirs:
+            held.raw.commit()
+
+    def _restore(self, held: Held) -> None:
+        held.dialect.restore_session(held.raw, held.session)
         for lock in held.locks.values():
             lock.release()
-        held.dialect.restore_session(held.raw, held.session)
-        if held.connection.closed or not held.connection.in_transaction():
-            held.raw.commit()

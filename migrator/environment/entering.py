@@ -100,8 +100,10 @@ def _missing_driver(error: BaseException) -> MigratorError | None:
     """A driver that is not installed or not known, named with the extra that brings it."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         name = error.name.partition(".")[0]
-        package = next((d.package for d in DRIVERS.values() if name in d.modules and d.package), None)
-        if package is not None:
+        needing = [driver for driver in DRIVERS.values() if name in driver.modules and driver.package]
+        if needing:
+            # A scheme without a driver takes one of several modules: its package may not be this one.
+            package = min(needing, key=lambda driver: len(driver.modules)).package
             return ConfigurationError(
                 f"the database driver {name} is not installed",
                 details=("env.py asks for it",),

@@ -41,6 +41,7 @@ def describe_failure(
     text = getattr(error, "statement", None)
     statement = Statement(str(text)) if text else None
     message = _step_message(step_run)
+    nothing = "" if run.changed else " Nothing was changed."
     if found is None:
         failure: MigratorError = MigrationFailed(
             message or "env.py failed",
@@ -61,21 +62,21 @@ def describe_failure(
             details=(str(found), *found.further),
             statement=statement,
             sqlstate=found.sqlstate,
-            next_step=f"Grant {user} what the statement needs, or run as the owner; then run again.",
+            next_step=f"Grant {user} what the statement needs, or run as the owner; then run again.{nothing}",
         )
     elif found.kind is ErrorKind.READ_ONLY:
         failure = DatabaseUnreachable(
             "the server became read-only during the run",
             details=(str(found),),
             sqlstate=found.sqlstate,
-            next_step="A fail-over may be under way. Run the same command again.",
+            next_step=f"A fail-over may be under way. Run the same command again.{nothing}",
         )
     elif found.kind is ErrorKind.NOT_READY:
         failure = DatabaseUnreachable(
             "the server would not serve the run",
             details=(str(found),),
             sqlstate=found.sqlstate,
-            next_step="Run the same command again.",
+            next_step=f"Run the same command again.{nothing}",
         )
     elif found.kind is ErrorKind.ALREADY_EXISTS and target is not None and not target.before:
         failure = _no_version_table(found, target, statement)

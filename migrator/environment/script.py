@@ -4,21 +4,22 @@ Alembic imports every revision file to learn how they follow each other (about 4
 without bytecode). Here its own ``Script`` objects stand over modules that import themselves when something
 asks for more than the file's head says: ``upgrade``, ``downgrade``, anything else.
 
-Uses of Alembic that are not public API: ``ScriptDirectory._version_locations``, ``Script._from_path``
-(the same from 1.13.0 to 1.20.1).
+Uses of Alembic that are not public API (the same from 1.13.0 to 1.20.1):
+``ScriptDirectory._version_locations``, ``Script._from_path``, ``RevisionMap._revision_map``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from alembic.script import Script, ScriptDirectory
-from alembic.script.revision import RevisionMap
+from alembic.script.revision import Revision, RevisionMap
 from alembic.util import load_python_file
+from sqlalchemy.util import memoized_property
 
 from migrator.revisions import Graph, RevisionFile, list_files, read_head
 
@@ -36,7 +37,7 @@ def install_lazy_revision_map(script: ScriptDirectory) -> None:
     The files are listed and read when the map is first used, so ``env.py`` may still change
     ``script.version_locations``. A file whose head is not conclusive is imported then, as Alembic does.
     """
-    script.revision_map = RevisionMap(lambda: _scripts(script))
+    script.revision_map = _FastRevisionMap(lambda: _scripts(script))
 
 
 def _scripts(script: ScriptDirectory) -> Iterator[Script]:
@@ -95,6 +96,49 @@ def _head_of(script: Script, path: Path) -> RevisionFile:
         docstring=script.longdoc,
         raw=(),
     )
+
+
+class _FastRevisionMap(RevisionMap):
+    """Alembic's map, made from parents to children and then put into the order in which Alembic has it.
+
+    To take a parent out of its heads, Alembic searches a list from the front: in the order of the files'
+    names that is quadratic (a quarter of a second at 5,000 revisions).
+    """
+
+    @memoized_property
+    def _revision_map(self) -> dict[Any, Any]:
+        read = self._generator
+        scripts = list(read())
+        self._generator = lambda: _parents_first(scripts)
+        try:
+            made: dict[Any, Any] = RevisionMap.__dict__["_revision_map"].fget(self)
+        finally:
+            self._generator = read
+        position: dict[str, int] = {}
+        for number, script in enumerate(scripts):
+            position.setdefault(script.revision, number)
+        for name in ("heads", "_real_heads", "bases", "_real_bases"):
+            setattr(self, name, tuple(sorted(getattr(self, name), key=position.__getitem__)))
+        return {**{revision: made[revision] for revision in position}, **made}
+
+
+def _parents_first(scripts: Sequence[Revision]) -> Iterator[Revision]:
+    """Each of ``scripts`` after its parents, as far as there is no cycle."""
+    by_id: dict[str, list[Revision]] = {}
+    for script in scripts:
+        by_id.setdefault(script.revision, []).append(script)
+    met: set[str] = set()
+    for start in by_id:
+        path = [] if start in met else [start]
+        met.add(start)
+        while path:
+            below = by_id[path[-1]][-1]._versioned_down_revisions
+            parent = next((one for one in below if one in by_id and one not in met), None)
+            if parent is None:
+                yield from by_id[path.pop()]
+            else:
+                met.add(parent)
+                path.append(parent)
 
 
 class _RevisionModule(ModuleType):

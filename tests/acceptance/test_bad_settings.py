@@ -9,7 +9,7 @@ import pytest
 
 from migrator.errors import ExitCode
 from tests.acceptance.judging import assert_keeps, refused
-from tests.harness import UNSET, Project, table_revisions
+from tests.harness import UNSET, Database, Project, table_revisions
 
 MakeProject = Callable[..., Project]
 SECRET = "correct-horse-7!"
@@ -97,8 +97,8 @@ def test_a_driver_that_is_not_installed_is_told_with_the_extra_that_brings_it(sh
         shop,
         "upgrade",
         env={
-            **without(shop, "psycopg"),
-            "MIGRATOR_DATABASE_URL": f"postgresql+psycopg://shop:{SECRET}@db.internal/shop",
+            **without(shop, "psycopg", "psycopg2"),
+            "MIGRATOR_DATABASE_URL": f"postgresql+psycopg://shop:{SECRET}@127.0.0.1/shop",
         },
         code=ExitCode.USAGE,
         says=["postgresql+psycopg://", "not installed", "MIGRATOR_DATABASE_URL"],
@@ -108,15 +108,20 @@ def test_a_driver_that_is_not_installed_is_told_with_the_extra_that_brings_it(sh
     )
 
 
-def test_the_driver_of_the_project_that_is_not_installed_is_told_with_its_extra(shop: Project) -> None:
-    ini = shop.path / "alembic.ini"
-    ini.write_text(ini.read_text().replace("postgresql+psycopg2://", "postgresql+psycopg://"))
+@pytest.mark.parametrize("configured", [True, False], ids=["configured", "only env.py knows"])
+def test_a_driver_that_only_env_py_needs_is_told_with_the_extra_that_brings_it(
+    shop: Project, database: Database, configured: bool
+) -> None:
+    url = database.sqlalchemy_url("psycopg")
+    if not configured:
+        ini = shop.path / "alembic.ini"
+        ini.write_text(ini.read_text().replace("postgresql+psycopg2://", "postgresql+psycopg://"))
     refused(
         shop,
         "upgrade",
-        env={**NO_DATABASE, **without(shop, "psycopg")},
+        env={"MIGRATOR_DATABASE_URL": url if configured else UNSET, **without(shop, "psycopg")},
         code=ExitCode.USAGE,
-        says=["psycopg", "not installed", "env.py"],
+        says=["driver psycopg is not installed", "env.py"],
         then=['pip install "migrator[psycopg]"'],
     )
 
@@ -260,4 +265,8 @@ def test_a_url_on_the_command_line_is_refused_and_not_repeated(shop: Project) ->
     told = shop.migrator("upgrade", "--database-url", url)
     assert told.returncode == ExitCode.USAGE
     assert "--database-url-file" in told.stderr
+    assert_keeps(told, SECRET)
+    told = shop.migrator("upgrade", "head", url)
+    assert told.returncode == ExitCode.USAGE
+    assert "unexpected extra argument" in told.stderr
     assert_keeps(told, SECRET)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.harness import SYNC_ENV, UNSET, Database, Role, query
+from tests.harness import SYNC_ENV, UNSET, Database, Role
 from tests.integration.proving import (
     ENGINE,
     RUN,
     SHORTEST_ENV,
-    THREE,
     THREE_TABLES,
     Proving,
     Shape,
@@ -19,6 +18,16 @@ from tests.integration.proving import (
     recording_revisions,
     tables,
 )
+
+DEV_ENV = f"""\
+import os
+from alembic import context
+from sqlalchemy import create_engine
+
+with create_engine(os.environ["DEV_DATABASE_URL"]).connect() as connection:
+    context.configure(connection=connection)
+{RUN}"""
+"""Reads a variable that nothing but the project knows."""
 
 both_drivers = pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
 
@@ -28,36 +37,19 @@ def test_the_template_of_alembic_with_engine_from_config(proving: Proving, drive
     proof = proving.prove(Shape(SYNC_ENV, driver=driver), contenders=3)
     assert proof.database.tables == THREE_TABLES
     assert proof.database.revisions == ["c3"]
-    held = [run.stderr.count("verified") for run in proof.first]
-    assert held == [1, 1, 1], [run.output for run in proof.first]
+    assert [run.stderr.count("\nverified  at c3") for run in proof.runs] == [1, 1, 1]
 
 
 @both_drivers
 def test_a_database_that_only_env_py_knows(proving: Proving, driver: str) -> None:
-    env = f"""\
-import os
-from alembic import context
-from sqlalchemy import create_engine
-
-with create_engine(os.environ["SHOP_DSN"]).connect() as connection:
-    context.configure(connection=connection)
-{RUN}"""
-    shape = Shape(env, driver=driver, variables={"SHOP_DSN": "{url}"}, configured=False)
+    shape = Shape(DEV_ENV, driver=driver, variables={"DEV_DATABASE_URL": "{url}"}, configured=False)
     proof = proving.prove(shape, contenders=3)
     assert proof.database.tables == THREE_TABLES
-    assert "from env.py" in proof.again.stderr
+    assert all("from env.py" in run.stderr for run in proof.runs)
 
 
 def test_a_variable_that_the_project_reads_gets_the_configured_url(proving: Proving) -> None:
-    env = f"""\
-import os
-from alembic import context
-from sqlalchemy import create_engine
-
-with create_engine(os.environ["DEV_DATABASE_URL"]).connect() as connection:
-    context.configure(connection=connection)
-{RUN}"""
-    shape = Shape(env, variables={"DEV_DATABASE_URL": "{url}"})
+    shape = Shape(DEV_ENV, variables={"DEV_DATABASE_URL": "{url}"})
     unset = {"DEV_DATABASE_URL": UNSET, "MIGRATOR_EXPORT_URL_AS": "DEV_DATABASE_URL"}
     proof = proving.prove(shape, env=unset)
     assert proof.database.tables == THREE_TABLES
@@ -67,17 +59,12 @@ def test_the_projects_own_url_gives_way_where_it_is_exported(
     proving: Proving, new_database: Callable[..., Database]
 ) -> None:
     """One that names the developer's database, in the environment of the process, must not win."""
-    env = f"""\
-import os
-from alembic import context
-from sqlalchemy import create_engine
-
-with create_engine(os.environ["DEV_DATABASE_URL"]).connect() as connection:
-    context.configure(connection=connection)
-{RUN}"""
     developers, wanted = new_database(), new_database()
-    project = proving.project(Shape(env), wanted)
-    variables = {"DEV_DATABASE_URL": developers.sqlalchemy_url(), "MIGRATOR_EXPORT_URL_AS": "DEV_DATABASE_URL"}
+    project = proving.project(Shape(DEV_ENV), wanted)
+    variables = {
+        "DEV_DATABASE_URL": developers.sqlalchemy_url(),
+        "MIGRATOR_EXPORT_URL_AS": "DEV_DATABASE_URL",
+    }
     project.migrator("upgrade", env=variables, check=True)
     assert (wanted.tables, tables(developers)) == (THREE_TABLES, [])
 
@@ -85,16 +72,8 @@ with create_engine(os.environ["DEV_DATABASE_URL"]).connect() as connection:
 def test_another_database_than_the_configured_one_is_refused_before_any_change(
     proving: Proving, new_database: Callable[..., Database]
 ) -> None:
-    env = f"""\
-import os
-from alembic import context
-from sqlalchemy import create_engine
-
-with create_engine(os.environ["DEV_DATABASE_URL"]).connect() as connection:
-    context.configure(connection=connection)
-{RUN}"""
     developers, wanted = new_database(), new_database()
-    project = proving.project(Shape(env), wanted)
+    project = proving.project(Shape(DEV_ENV), wanted)
     refused = project.migrator("upgrade", env={"DEV_DATABASE_URL": developers.sqlalchemy_url()})
     assert refused.returncode == 2, refused.output
     assert developers.name in refused.stderr
@@ -234,7 +213,7 @@ def test_a_percent_sign_in_a_password_reaches_the_database(
     proving: Proving, new_role: Callable[..., Role], new_database: Callable[..., Database], way: str
 ) -> None:
     role = new_role("p%40@s%s/w:%(x)s")
-    url = f"postgresql+psycopg2://{role.name}:p%2540%40s%25s%2Fw%3A%25(x)s@" "{place}"
+    url = f"postgresql+psycopg2://{role.name}:p%2540%40s%25s%2Fw%3A%25(x)s@{{place}}"
     calls = {
         "set_main_option": "config.set_main_option('sqlalchemy.url', url)",
         "set_section_option": "config.set_section_option(config.config_ini_section, 'sqlalchemy.url', url)",
@@ -264,43 +243,23 @@ with engine_from_config(config.get_section(config.config_ini_section)).connect()
     assert "p%2540" not in finished.output
 
 
-def test_the_settings_of_the_run_are_there_before_the_first_revision(proving: Proving) -> None:
-    noted = ["lock_timeout", "idle_in_transaction_session_timeout"]
-    expression = " || ' ' || ".join(f"current_setting('{name}')" for name in noted)
-    shape = Shape(SHORTEST_ENV, recording_revisions("a1", "b2", expression=expression))
-    project = proving.project(shape)
+def test_each_revision_runs_with_our_settings_in_a_transaction_of_its_own(proving: Proving) -> None:
+    noted = ["lock_timeout", "idle_in_transaction_session_timeout", "application_name"]
+    expression = (
+        "ARRAY[" + ", ".join(f"current_setting('{name}')" for name in noted) + ", txid_current()::text]"
+    )
+    project = proving.project(
+        Shape(SHORTEST_ENV, recording_revisions("a1", "b2", "c3", expression=expression))
+    )
     assert project.database is not None
     project.migrator("upgrade", env={"MIGRATOR_LOCK_TIMEOUT": "700ms"}, check=True)
-    assert project.database.query("SELECT * FROM noted ORDER BY 1") == [("a1", "700ms 0"), ("b2", "700ms 0")]
-
-
-def test_a_run_is_seen_under_the_name_of_its_revision(proving: Proving) -> None:
-    shape = Shape(
-        SHORTEST_ENV, recording_revisions("a1", "b2", expression="current_setting('application_name')")
-    )
-    project = proving.project(shape)
-    assert project.database is not None
-    project.migrator("upgrade", check=True)
-    names = project.database.query("SELECT value FROM noted ORDER BY revision")
-    assert [name.rpartition(": ")[2] for (name,) in names] == ["a1", "b2"]
-    assert all(name.startswith("migrator ") for (name,) in names)
-
-
-def test_three_revisions_are_not_one_transaction(proving: Proving) -> None:
-    shape = Shape(SHORTEST_ENV, recording_revisions("a1", "b2", "c3", expression="txid_current()"))
-    project = proving.project(shape)
-    assert project.database is not None
-    project.migrator("upgrade", check=True)
-    assert query(project.database.url, "SELECT count(DISTINCT value) FROM noted") == [(3,)]
-
-
-def test_the_rows_of_the_version_table_survive_a_reader_of_three(proving: Proving) -> None:
-    """``status`` and ``wait --for head`` read the same table by the same name, through the same ``env.py``."""
-    project = proving.project(Shape(SYNC_ENV, THREE))
-    assert project.migrator("status", "--exit-code").returncode == 3
-    project.migrator("upgrade", "b2", check=True)
-    pending = project.migrator("status", "--json", check=True).json["targets"][0]["pending"]
-    assert [entry["revision"] for entry in pending] == ["c3"]
-    project.migrator("upgrade", check=True)
-    project.migrator("status", "--exit-code", check=True)
-    project.migrator("wait", "--for", "head", check=True)
+    rows = [
+        (revision, *value) for revision, value in project.database.query("SELECT * FROM noted ORDER BY 1")
+    ]
+    assert [row[:3] for row in rows] == [(one, "700ms", "0") for one in ("a1", "b2", "c3")]
+    assert [row[3].partition(" ")[0] + row[3].rpartition(":")[2] for row in rows] == [
+        "migrator a1",
+        "migrator b2",
+        "migrator c3",
+    ]
+    assert len({row[4] for row in rows}) == 3

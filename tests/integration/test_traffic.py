@@ -33,7 +33,7 @@ op.execute(
     "CREATE FUNCTION slowly(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql "
     "AS 'BEGIN PERFORM pg_sleep(0.01); RETURN n; END'"
 )
-op.execute("CREATE TABLE crawl AS SELECT n FROM generate_series(1, 2000) AS s (n)")
+op.execute("CREATE TABLE crawl AS SELECT n FROM generate_series(1, 6000) AS s (n)")
 op.execute("CREATE INDEX ix_crawl ON crawl (slowly(n))")
 """
 READER, READ = "nightly-report-7", "SELECT count(*) FROM hot"

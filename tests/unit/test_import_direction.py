@@ -43,6 +43,7 @@ ORDER = (
     "drivers",
     "redaction",
     "durations",
+    "collection",
     "events",
     "results",
     "errors",

@@ -13,7 +13,7 @@ import pytest
 from alembic.config import Config
 from alembic.runtime.migration import RevisionStep, StampStep
 from alembic.script import Script, ScriptDirectory
-from alembic.script.revision import RevisionError
+from alembic.script.revision import CycleDetected, RevisionError
 from alembic.util import CommandError
 
 from migrator.environment.script import graph_of, imported_module, install_lazy_revision_map
@@ -287,6 +287,35 @@ def test_commands_of_alembic_work_through_it(project: Project, monkeypatch: pyte
     monkeypatch.setattr(ScriptDirectory, "from_config", from_config)
     assert run() == expected
     assert project.imported == []
+
+
+def test_a_duplicate_id_is_warned_of_and_the_later_file_wins_as_in_alembic(project: Project) -> None:
+    project.line("aaaa1", "bbbb2")
+    project.add("aaaa1", "down_revision = None", name="zzzz")
+    found = []
+    for script in (project.plain(), project.lazy()):
+        with pytest.warns(UserWarning, match="aaaa1 is present more than once"):
+            heads = script.get_heads()
+        path = str(script.get_revision("aaaa1").path)
+        found.append((heads, path, [one.revision for one in script.walk_revisions()]))
+    assert found[0][1].endswith("zzzz.py")
+    assert found[0] == found[1]
+
+
+@pytest.mark.filterwarnings("ignore:Revision gone0 referenced")
+@pytest.mark.parametrize(("parent", "error"), [("gone0", KeyError), ("bbbb2", CycleDetected)])
+def test_a_broken_history_is_refused_each_time_it_is_asked(
+    project: Project, parent: str, error: type[Exception]
+) -> None:
+    project.line("base0")
+    project.add("aaaa1", f"down_revision = {parent!r}")
+    project.add("bbbb2", "down_revision = 'aaaa1'")
+    script = project.lazy()
+    for _ in range(2):
+        with pytest.raises(error):
+            assert script.revision_map.heads
+    project.add("aaaa1", "down_revision = 'base0'")
+    assert script.revision_map.heads == ("bbbb2",)
 
 
 def test_the_whole_graph_includes_files_that_must_be_imported(project: Project) -> None:
