@@ -28,6 +28,10 @@ PUSH_SECONDS = 1.0
 GRACE_SECONDS = 10.0
 """After this, the process ends without waiting for the code (only where the process is ours)."""
 
+DOUBLED_SECONDS = 0.3
+"""A signal so soon after another is the same request: shells and supervisors often send one to the process and
+one to its group. It must not tear the unwinding apart, nor count as the second that does not wait."""
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -53,9 +57,10 @@ class Stopping:
         self._deadline_seconds = deadline_seconds
         self._give_up = give_up
         self._cancellers: dict[object, Callable[[], None]] = {}
-        self._reason: MigratorError | None = None
-        self._reason_lock = threading.Lock()
-        self._since = 0.0
+        # Signal handlers append here, and may interrupt one another: a lock would stop the thread for good.
+        self._requests: list[tuple[MigratorError, float]] = []
+        self._raised = float("-inf")
+        self._pushing = threading.Lock()
         self._armed = False
         self._closed = False
         self._stopped = threading.Event()
@@ -71,7 +76,11 @@ class Stopping:
     @property
     def reason(self) -> MigratorError | None:
         """Why the run is to stop, once it is."""
-        return self._reason
+        return self._requests[0][0] if self._requests else None
+
+    @property
+    def _seconds_since_request(self) -> float:
+        return time.monotonic() - self._requests[0][1] if self._requests else 0.0
 
     def __enter__(self) -> Stopping:
         if self._in_main_thread:
@@ -96,8 +105,9 @@ class Stopping:
         if self._in_main_thread:
             signal.set_wakeup_fd = self._real_set_wakeup_fd
             signal.set_wakeup_fd(self._previous_wakeup, warn_on_full_buffer=False)
+            ending = self._give_up is not None and self.reason is not None
             for number, handler in self._previous_handlers.items():
-                signal.signal(number, handler)
+                signal.signal(number, self._on_late_signal if ending else handler)
         self._read.close()
         self._write.close()
 
@@ -108,10 +118,13 @@ class Stopping:
     def disarm(self) -> None:
         """From now on a stop is only noted: cleaning up and reading the verdict are not to be torn apart."""
         self._armed = False
+        if not self._in_main_thread:
+            with self._pushing:
+                _raise_in_thread(self._thread, None)
 
     def check(self) -> None:
         """Raise :class:`StopRequested` if a stop was asked for, and perhaps swallowed."""
-        if self._reason is not None:
+        if self._requests:
             raise StopRequested
 
     def sleep(self, seconds: float) -> None:
@@ -147,16 +160,18 @@ class Stopping:
         return previous
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._record(_signal_reason(number))
-        if self._armed:
+        now = time.monotonic()
+        if not self._requests:
+            self._requests.append((_signal_reason(number), now))
+        if self._armed and now - self._raised >= DOUBLED_SECONDS:
+            self._raised = now
             raise StopRequested
 
-    def _record(self, reason: MigratorError) -> None:
-        with self._reason_lock:
-            if self._reason is None:
-                self._reason = reason
-                self._since = time.monotonic()
-                self._stopped.set()
+    def _on_late_signal(self, number: int, _frame: FrameType | None) -> None:
+        """The run is over and its failure is being told; whoever insists does not wait for that either."""
+        if self._seconds_since_request >= PUSH_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     def _watch(self) -> None:
         pushed = 0.0
@@ -166,19 +181,22 @@ class Stopping:
                 select.select([self._read], [], [], self._pause(pushed))
                 self._take_bytes()
             now = time.monotonic()
-            if self._reason is None and self._deadline is not None and now >= self._deadline:
-                self._record(_deadline_reason(self._deadline_seconds))
-            if self._reason is None or not self._armed or self._closed:
+            if not self._requests and self._deadline is not None and now >= self._deadline:
+                self._requests.append((_deadline_reason(self._deadline_seconds), now))
+            if not self._requests:
+                continue
+            self._stopped.set()
+            if not self._armed or self._closed:
                 continue
             if now - pushed >= PUSH_SECONDS:
                 pushed = now
-                self._push(by_signal_already=first and not isinstance(self._reason, DeadlineExceeded))
+                self._push(by_signal_already=first and not isinstance(self.reason, DeadlineExceeded))
                 first = False
-            if self._give_up is not None and now - self._since >= GRACE_SECONDS:
+            if self._give_up is not None and self._seconds_since_request >= GRACE_SECONDS:
                 self._end_process()
 
     def _pause(self, pushed: float) -> float | None:
-        if self._reason is not None:
+        if self._requests:
             return max(0.0, pushed + PUSH_SECONDS - time.monotonic()) if self._armed else PUSH_SECONDS
         if self._deadline is not None:
             return max(0.0, self._deadline - time.monotonic())
@@ -199,9 +217,9 @@ class Stopping:
     def _on_byte(self, number: int) -> None:
         if self._own_signals > 0:
             self._own_signals -= 1
-        elif self._reason is None:
-            self._record(_signal_reason(number))
-        elif self._give_up is not None and self._armed and time.monotonic() - self._since > 0.05:
+        elif not self._requests:
+            self._requests.append((_signal_reason(number), time.monotonic()))
+        elif self._give_up is not None and self._armed and self._seconds_since_request >= DOUBLED_SECONDS:
             self._push(by_signal_already=True)
             self._end_process()
 
@@ -215,10 +233,12 @@ class Stopping:
             self._own_signals += 1
             signal.pthread_kill(self._thread, signal.SIGTERM)
         else:
-            _raise_in_thread(self._thread, StopRequested)
+            with self._pushing:
+                if self._armed:
+                    _raise_in_thread(self._thread, StopRequested)
 
     def _end_process(self) -> None:
-        reason = self._reason
+        reason = self.reason
         if reason is None or self._give_up is None:
             return
         with contextlib.suppress(BaseException):
@@ -231,10 +251,12 @@ def _quietly(work: Callable[[], None]) -> None:
         work()
 
 
-def _raise_in_thread(thread_id: int, exception: type[BaseException]) -> None:
+def _raise_in_thread(thread_id: int, exception: type[BaseException] | None) -> None:
+    """Raise at the thread's next step; None takes back what has not been raised yet."""
     import ctypes
 
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(exception))
+    raised = ctypes.py_object() if exception is None else ctypes.py_object(exception)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), raised)
 
 
 def _signal_reason(number: int) -> MigratorError:

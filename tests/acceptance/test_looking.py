@@ -1,0 +1,214 @@
+"""``status``, ``check`` and ``wait``: they say what is true, and change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from migrator.errors import ExitCode
+from tests.acceptance.judging import assert_keeps, contents, refused, valid_document
+from tests.harness import (
+    Database,
+    Project,
+    Revision,
+    Role,
+    query,
+    table_revision,
+    table_revisions,
+    transaction,
+    wait_until,
+)
+
+MakeProject = Callable[..., Project]
+DUPLICATES = "CREATE TABLE doubled AS SELECT 1 AS id FROM generate_series(1, 2)"
+INVALID = "CREATE UNIQUE INDEX CONCURRENTLY ix_doubled ON doubled (id)"
+
+
+@pytest.fixture
+def shop(project: MakeProject) -> Project:
+    return project(revisions=table_revisions("a1", "b2", "c3"))
+
+
+def leave_an_invalid_index(database: Database) -> None:
+    database.query(DUPLICATES)
+    with pytest.raises(Exception, match="could not create unique index"):
+        database.query(INVALID)
+
+
+def test_status_says_in_one_breath_where_the_database_stands(shop: Project, database: Database) -> None:
+    empty = contents(database)
+    assert "at base, no version table yet · 3 pending: a1, b2, c3 · nobody holds the lock" in status(shop)
+    assert contents(database) == empty
+    shop.migrator("upgrade", "a1", check=True)
+    assert "at a1 · 2 pending: b2, c3 · nobody holds the lock" in status(shop)
+    assert status(shop, "--exit-code", code=3)
+    shop.migrator("upgrade", check=True)
+    assert "at c3 · up to date · nobody holds the lock" in status(shop, "--exit-code")
+
+
+def status(project: Project, *options: str, code: int = 0) -> str:
+    told = project.migrator("status", *options)
+    assert told.returncode == code, told.output
+    return told.stdout
+
+
+def test_status_says_that_tables_were_made_by_something_else(shop: Project, database: Database) -> None:
+    database.query(DUPLICATES)
+    told = status(shop)
+    assert "no version table, but 1 other table" in told
+    assert "migrator stamp REVISION" in told
+
+
+def test_status_says_that_the_database_is_ahead(shop: Project) -> None:
+    shop.migrator("upgrade", check=True)
+    (shop.versions / "c3_create_t_c3.py").unlink()
+    assert "not in this image: c3 (the database is ahead)" in status(shop, "--exit-code", code=3)
+
+
+def test_status_names_an_invalid_index(shop: Project, database: Database) -> None:
+    leave_an_invalid_index(database)
+    assert "INVALID index ix_doubled on doubled" in status(shop)
+
+
+def test_status_says_who_holds_the_lock_and_does_not_wait_for_it(shop: Project, database: Database) -> None:
+    shop.add_revision("d4", "c3", 'op.execute("SELECT pg_sleep(60)")')
+    running = shop.start("upgrade")
+    sleeping = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
+    wait_until(lambda: database.query(sleeping), "the revision sleeps")
+    ((pid,),) = database.query(sleeping)
+    told = valid_document(shop.migrator("status", "--json", check=True))
+    (target,) = told["targets"]
+    assert (target["at"], target["lock_holder"]["pid"]) == (["c3"], pid)
+    assert target["lock_holder"]["application"].endswith(": d4")
+    assert f"lock held by pid {pid} (migrator " in status(shop)
+    database.query(f"SELECT pg_terminate_backend({pid})")
+    ended = running.wait()
+    assert ended.returncode == ExitCode.CONNECTION_LOST, ended.output
+
+
+def test_check_finds_everything_that_is_wrong_at_once(project: MakeProject) -> None:
+    shop = project(revisions=[table_revision("a1", None), Revision("b2", "a1"), Revision("b3", "a1")])
+    shop.add_revision("c4", "b2", header="import shop.models")
+    broken = shop.add_revision("c5", "b3", message="break")
+    broken.write_text(broken.read_text().replace("def upgrade():", "def upgrade(:"))
+    env = shop.path / "migrations" / "env.py"
+    env.write_text(env.read_text() + "\nif True print()\n")
+    found = refused(shop, "check", code=ExitCode.CHECK_SAYS_NO, says=[], then=[], harmless=False)
+    document = valid_document(found.completed)
+    places = {(one["check"], one["file"], one["line"]) for one in document["findings"]}
+    line = len(env.read_text().splitlines())
+    assert {
+        ("import", "migrations/versions/c4.py", 4),
+        ("import", "migrations/versions/c5_break.py", 11),
+        ("env.py", "migrations/env.py", line),
+    } <= places, places
+    assert all(one["message"] and one["next"] for one in document["findings"])
+    text = shop.migrator("check").stdout
+    for words in ("found     import: ModuleNotFoundError", "migrations/versions/c4.py:4", "exit      3 "):
+        assert words in text, text
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_check_finds_several_heads_without_a_database(
+    project: MakeProject, offline: bool, closed_port: int
+) -> None:
+    shop = project(revisions=[table_revision("a1", None), Revision("b2", "a1"), Revision("b3", "a1")])
+    nowhere = {"MIGRATOR_DATABASE_URL": f"postgresql://shop:x@127.0.0.1:{closed_port}/shop"}
+    told = shop.migrator("check", *(["--offline"] if offline else []), env=nowhere)
+    assert told.returncode == ExitCode.CHECK_SAYS_NO, told.output
+    assert "two heads: b2 (migrations/versions/b2.py) and b3 (migrations/versions/b3.py)" in told.stdout
+    assert "migrator merge b2 b3" in told.stdout
+
+
+def test_check_looks_into_the_database_too(shop: Project, database: Database) -> None:
+    sound = shop.migrator("check", check=True)
+    assert "version table readable, indexes valid" in sound.stdout
+    shop.migrator("upgrade", check=True)
+    leave_an_invalid_index(database)
+    (shop.versions / "c3_create_t_c3.py").unlink()
+    told = shop.migrator("check")
+    assert told.returncode == ExitCode.CHECK_SAYS_NO, told.output
+    assert "the database is ahead of this image: it is at c3" in told.stdout
+    assert "ix_doubled on doubled is INVALID" in told.stdout
+    assert "DROP INDEX CONCURRENTLY ix_doubled;" in told.stdout
+
+
+def test_check_without_a_configuration_has_nothing_to_look_at(shop: Project) -> None:
+    (shop.path / "alembic.ini").unlink()
+    refused(shop, "check", code=ExitCode.USAGE, says=["there is no alembic.ini"], then=["-c"])
+
+
+def test_check_that_cannot_reach_the_database_is_no_answer(shop: Project, closed_port: int) -> None:
+    nowhere = {
+        "MIGRATOR_DATABASE_URL": f"postgresql://shop:x@127.0.0.1:{closed_port}/shop",
+        "MIGRATOR_WAIT_TIMEOUT": "0",
+    }
+    refused(shop, "check", env=nowhere, code=ExitCode.UNREACHABLE, says=["Connection refused"], then=["server is up"])
+
+
+def test_wait_for_head_returns_when_another_process_has_upgraded(shop: Project, database: Database) -> None:
+    shop.migrator("upgrade", "a1", check=True)
+    waiting = shop.start("wait", "--for", "head", "--wait-timeout", "60s")
+    waiting.wait_for_line("at a1, wanted c3")
+    shop.migrator("upgrade", check=True)
+    ended = waiting.wait()
+    assert ended.returncode == 0, ended.output
+    assert database.revisions == ["c3"]
+    assert "at c3 · up to date" in ended.stdout
+
+
+def test_wait_for_head_says_where_the_database_is_when_the_time_is_over(shop: Project) -> None:
+    shop.migrator("upgrade", "a1", check=True)
+    refused(
+        shop,
+        "wait",
+        "--for",
+        "head",
+        "--wait-timeout",
+        "700ms",
+        code=ExitCode.UNREACHABLE,
+        says=["the database is not at head", "at a1, wanted c3"],
+        then=["migration job", "MIGRATOR_WAIT_TIMEOUT"],
+        harmless=False,
+    )
+
+
+def test_wait_for_head_does_not_wait_for_a_database_that_is_ahead(shop: Project) -> None:
+    shop.migrator("upgrade", check=True)
+    (shop.versions / "c3_create_t_c3.py").unlink()
+    command = ("wait", "--for", "head")
+    refused(
+        shop,
+        *command,
+        code=ExitCode.HISTORY,
+        says=["the database is ahead of this image: it is at c3"],
+        then=["MIGRATOR_ALLOW_AHEAD=yes"],
+    )
+    assert shop.migrator(*command, "--allow-ahead").returncode == 0
+
+
+def test_wait_for_head_needs_to_read_the_version_table_and_nothing_else(
+    shop: Project, database: Database, new_role: Callable[..., Role]
+) -> None:
+    shop.migrator("upgrade", check=True)
+    role = new_role()
+    database.query(f'REVOKE ALL ON DATABASE "{database.name}" FROM PUBLIC')
+    database.query("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    database.query(f'GRANT CONNECT ON DATABASE "{database.name}" TO "{role.name}"')
+    database.query(f'GRANT USAGE ON SCHEMA public TO "{role.name}"')
+    database.query(f'GRANT SELECT ON alembic_version TO "{role.name}"')
+    url = database.server.url_of(database.name, user=role.name, password=role.password)
+    with pytest.raises(Exception, match="permission denied"):
+        query(url, "SELECT * FROM t_a1")
+    for command in (["wait", "--for", "head"], ["status", "--exit-code"]):
+        told = shop.migrator(*command, env={"MIGRATOR_DATABASE_URL": url})
+        assert told.returncode == 0, told.output
+        assert_keeps(told, role.password)
+
+
+def test_wait_for_head_works_while_somebody_migrates(shop: Project, database: Database) -> None:
+    """A lock on the version table, as a migration in its transaction holds one, is no reason to fail."""
+    shop.migrator("upgrade", check=True)
+    with transaction(database.url, "UPDATE alembic_version SET version_num = 'b2'"):
+        assert shop.migrator("wait", "--for", "head").returncode == 0
