@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,7 +15,7 @@ from migrator import __version__
 from migrator.errors import ExitCode
 from migrator.options import COMMON, CONNECTING, LOCKING, given, settings_options
 from migrator.process import Process, run_command
-from migrator.redaction import Redactor
+from migrator.redaction import RedactingStream, Redactor
 
 if TYPE_CHECKING:
     from migrator.job import Order
@@ -90,8 +92,15 @@ def upgrade(process: Process, revision: str, sql: bool) -> ExitCode:
     return _sql(process, revision, "upgrade") if sql else _run(process, Order.upgrade(revision))
 
 
-@command("downgrade", *CONNECTING, *LOCKING)
-@click.argument("revision")
+def _relative_revision(context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """``-1`` is a revision here, as for Alembic; whatever else begins with a dash is a mistaken option."""
+    if value.startswith("-") and not value[1:].isdigit():
+        raise click.NoSuchOption(value, ctx=context)
+    return value
+
+
+@command("downgrade", *CONNECTING, *LOCKING, context_settings={"ignore_unknown_options": True})
+@click.argument("revision", callback=_relative_revision)
 @click.option("--sql", is_flag=True, help="Write the SQL of a range (FROM:TO) to standard output instead.")
 def downgrade(process: Process, revision: str, sql: bool) -> ExitCode:
     """Go back to REVISION (an id, base, -1), under the lock and verified."""
@@ -222,9 +231,15 @@ def history(process: Process, rev_range: str | None, indicate_current: bool, lon
 
 
 def _alembic(process: Process, arguments: Sequence[str]) -> ExitCode:
+    """What Alembic prints is the answer here, and what a revision's SQL holds is not to be masked in it."""
     from migrator.environment import run_alembic
 
-    run_alembic(process.settings, arguments, process.stdout)
+    printed = RedactingStream(process.stdout, process.redactor)
+    with contextlib.redirect_stdout(printed):
+        try:
+            run_alembic(process.settings, arguments, process.stdout)
+        finally:
+            printed.finish()
     return ExitCode.OK
 
 
@@ -292,8 +307,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = cli.main(args=arguments, prog_name="migrator", standalone_mode=False)
     except click.ClickException as error:
         # It may quote an argument, and that may be a URL that belongs nowhere near a command line.
-        error.message = Redactor().redact(error.message)
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        click.echo(Redactor().redact(told.getvalue()), err=True, nl=False)
         code = int(ExitCode.USAGE)
     except click.exceptions.Abort:
         code = int(ExitCode.INTERRUPTED)

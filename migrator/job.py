@@ -88,6 +88,9 @@ class Supervision:
     def step_began(self, step: Step, number: int, total: int, look: Callable[[], Activity]) -> None:
         self._watch.began(step, number, total, look)
 
+    def statement_began(self) -> None:
+        self._watch.statement_began()
+
     def step_ended(self) -> tuple[Blocker, ...]:
         return self._watch.ended()
 

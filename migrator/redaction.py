@@ -17,12 +17,13 @@ SHORTEST_SECRET = 4
 """Anything shorter is part of ordinary words: masking it would mask everything."""
 _RAW_BYTES = "surrogateescape"  # how Python reads environment variables that are not UTF-8
 
+# Advice shows how a URL is written, with the word PASSWORD where one stands.
 # A double-quoted value never begins where the JSON around it could have just ended a string. An SQL
 # literal may be cut off: a long statement is shown only in part.
 _SINGLE = r"""'(?:[^'\\]|\\.)*'"""
 _DOUBLE = r"""\"(?![,:}\]])(?:[^"\\]|\\.)*\""""
 _BARE = r"""(?:[^\s"&\\]|\\.)+"""
-_URL_PASSWORD = re.compile(r"""(://[^\s:/"]*:)(?:[^\s"\\]|\\.)+@""")
+_URL_PASSWORD = re.compile(r"""(://[^\s:/"]*:)(?!PASSWORD@)(?:[^\s"\\]|\\.)+@""")
 _KEYWORD_PASSWORD = re.compile(
     rf"""(passw(?:or)?d\s*=\s*)(?!none\b|null\b)({_SINGLE}|{_DOUBLE}|{_BARE})""", re.IGNORECASE | re.DOTALL
 )

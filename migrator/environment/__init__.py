@@ -98,7 +98,7 @@ def run_alembic(settings: Settings, arguments: Sequence[str], output: TextIO) ->
 
     :raises MigratorError: what ``env.py``, a revision or Alembic said.
     """
-    config = alembic_config(settings, list(arguments), stdout=output)
+    config = alembic_config(settings, list(arguments), stdout=output, output_buffer=output)
     options: Any = config.cmd_opts
     function, positional, named = options.cmd
     with (

@@ -31,7 +31,9 @@ def advice_for(found: ServerError) -> str:
     if found.kind is ErrorKind.DISK_FULL:
         return "The server's disk is full: free or add space, then run the same command again."
     if found.sqlstate == "57014" and "user request" in found.message:
-        return "Somebody cancelled the statement on the server: find out why, then run the same command again."
+        return (
+            "Somebody cancelled the statement on the server: find out why, then run the same command again."
+        )
     if found.sqlstate in ("25001", "42601", "42P01", "42703"):
         return _SAME_AGAIN + _BY_SQLSTATE[found.sqlstate]
     return _SAME_AGAIN + _BY_SQLSTATE.get(

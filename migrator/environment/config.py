@@ -211,8 +211,27 @@ def _read(config: Config, ini: str) -> configparser.ConfigParser:
         return parser
     except (configparser.Error, UnicodeDecodeError, OSError) as error:
         raise ConfigurationError(
-            f"{ini} cannot be read: {_plain(error)}", next_step="Correct the file. Nothing was changed."
-        ) from error
+            f"{ini} cannot be read: {_unparsed(error)}",
+            file=ini,
+            line=_unparsed_line(error),
+            next_step="Correct the file. Nothing was changed.",
+        ) from None
+
+
+def _unparsed_line(error: Exception) -> int | None:
+    if isinstance(error, configparser.ParsingError) and error.errors:
+        return error.errors[0][0]
+    return getattr(error, "lineno", None)
+
+
+def _unparsed(error: Exception) -> str:
+    """Without the line itself, which may hold a password."""
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno} stands before any [section]"
+    if isinstance(error, configparser.ParsingError):
+        lines = ", ".join(str(number) for number, _ in error.errors)
+        return f"line {lines} is neither a [section] nor NAME = VALUE"
+    return _plain(error)
 
 
 def _offer_connection(config: Config, settings: Settings) -> None:

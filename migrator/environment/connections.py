@@ -205,6 +205,7 @@ class Connections:
 
     def _before_statement(self, held: Held) -> Callable[..., None]:
         def before(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+            self._run.supervisor.statement_began()
             if not held.dialect.waits_for_snapshots(statement) or not held.dialect.is_autocommit(held.raw):
                 return
             if held.dialect.lock_timeout(held.raw) == held.lock_timeout:

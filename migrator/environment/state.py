@@ -69,6 +69,9 @@ class Supervisor(Protocol):
     def step_began(self, step: Step, number: int, total: int, look: Callable[[], Activity]) -> None:
         """A try of a step begins."""
 
+    def statement_began(self) -> None:
+        """The step sends a statement to the server."""
+
     def step_ended(self) -> tuple[Blocker, ...]:
         """It ended; who was last seen to block it."""
 

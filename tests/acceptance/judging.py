@@ -84,7 +84,9 @@ def refused(
 
 def explained(completed: Completed, code: ExitCode) -> tuple[str, str]:
     """(what happened, what to do next) in the text of a failure, which ends with its exit code."""
-    form = re.compile(rf"^failed    (.+)^next      (.+)^exit      {code:d} {re.escape(code.meaning)}$", re.M | re.S)
+    form = re.compile(
+        rf"^failed    (.+)^next      (.+)^exit      {code:d} {re.escape(code.meaning)}$", re.M | re.S
+    )
     found = form.search(completed.stderr)
     assert found, completed.output
     return found[1], " ".join(found[2].split())

@@ -88,7 +88,9 @@ def test_a_circle_is_told_with_every_file_of_it(project: MakeProject, unreachabl
 def test_several_heads_are_told_with_their_files_and_the_merge_that_joins_them(
     project: MakeProject, unreachable: Mapping[str, str], database: Database
 ) -> None:
-    tax, fee = (Revision(one, "77de", message=f"add {name}") for one, name in (("a31f", "tax"), ("b9c0", "fee")))
+    tax, fee = (
+        Revision(one, "77de", message=f"add {name}") for one, name in (("a31f", "tax"), ("b9c0", "fee"))
+    )
     shop = project(revisions=[table_revision("77de", None), tax, fee])
     told = refused(
         shop,
@@ -117,7 +119,9 @@ def test_several_heads_are_told_with_their_files_and_the_merge_that_joins_them(
         (["stamp", "c3"], ["there is no revision c3"]),
     ],
 )
-def test_a_target_that_does_not_exist_is_told(project: MakeProject, arguments: list[str], said: list[str]) -> None:
+def test_a_target_that_does_not_exist_is_told(
+    project: MakeProject, arguments: list[str], said: list[str]
+) -> None:
     shop = project(revisions=table_revisions("a1", "b2"))
     refused(shop, *arguments, code=ExitCode.HISTORY, says=said, then=["migrator history"])
 
@@ -146,7 +150,9 @@ def test_the_beginning_of_several_ids_is_no_target(project: MakeProject) -> None
     )
 
 
-def test_a_database_that_is_ahead_is_told_and_may_be_accepted(project: MakeProject, database: Database) -> None:
+def test_a_database_that_is_ahead_is_told_and_may_be_accepted(
+    project: MakeProject, database: Database
+) -> None:
     shop = project(revisions=table_revisions("a1", "b2", "c3"))
     shop.migrator("upgrade", check=True)
     (shop.versions / "c3_create_t_c3.py").unlink()
@@ -171,7 +177,11 @@ def test_tables_without_a_version_table_are_told_with_the_way_to_stamp(
         shop,
         "upgrade",
         code=ExitCode.HISTORY,
-        says=["the database has tables already, and no revision is recorded in it", "42P07", "public.alembic_version"],
+        says=[
+            "the database has tables already, and no revision is recorded in it",
+            "42P07",
+            "public.alembic_version",
+        ],
         then=["migrator stamp REVISION"],
     )
     assert told.error["sqlstate"] == "42P07"

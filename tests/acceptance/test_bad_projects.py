@@ -66,7 +66,11 @@ def test_a_section_that_is_missing_is_told_with_those_that_are_there(shop: Proje
 def test_an_alembic_ini_that_cannot_be_parsed_is_named_with_its_line(shop: Project) -> None:
     shop.write("alembic.ini", "[alembic]\nscript_location = migrations\nscript_location = elsewhere\n")
     refused(
-        shop, "upgrade", code=ExitCode.USAGE, says=["alembic.ini", "line 3", "script_location"], then=["Correct"]
+        shop,
+        "upgrade",
+        code=ExitCode.USAGE,
+        says=["alembic.ini", "line 3", "script_location"],
+        then=["Correct"],
     )
 
 
@@ -148,8 +152,16 @@ def test_a_syntax_error_in_env_py_is_told_with_file_and_line(shop: Project) -> N
 
 
 RAISING = {
-    "a setting that is missing": ("import os\nos.environ['SHOP_TENANT']\n", "migrations/env.py:2", "SHOP_TENANT"),
-    "a module that is missing": ("import os\nimport shop.models\n", "migrations/env.py:2", "No module named 'shop'"),
+    "a setting that is missing": (
+        "import os\nos.environ['SHOP_TENANT']\n",
+        "migrations/env.py:2",
+        "SHOP_TENANT",
+    ),
+    "a module that is missing": (
+        "import os\nimport shop.models\n",
+        "migrations/env.py:2",
+        "No module named 'shop'",
+    ),
     "its own exit": ("import sys\nsys.exit(1)\n", "migrations/env.py:2", "sys.exit(1)"),
 }
 
@@ -165,7 +177,13 @@ def test_what_env_py_raises_before_it_connects_is_told_with_its_line(
 def test_what_a_module_of_the_project_raises_is_told_with_its_own_line(shop: Project) -> None:
     shop.write("settings.py", "import os\n\nTENANT = os.environ['SHOP_TENANT']\n")
     shop.write("migrations/env.py", "import settings\n" + SYNC_ENV)
-    refused(shop, "upgrade", code=ExitCode.USAGE, says=["settings.py:3", "KeyError", "SHOP_TENANT"], then=["Correct"])
+    refused(
+        shop,
+        "upgrade",
+        code=ExitCode.USAGE,
+        says=["settings.py:3", "KeyError", "SHOP_TENANT"],
+        then=["Correct"],
+    )
 
 
 def test_an_env_py_that_does_nothing_is_no_green_job(shop: Project) -> None:

@@ -45,7 +45,10 @@ MALFORMED = {
     "no scheme": (f"shop:{SECRET}@db.internal/shop", "is not a database URL"),
     "a bracket": (f"postgresql://shop:{SECRET}@[db.internal/shop", "names a host that cannot exist"),
     "a second @": (f"postgresql://shop:x@{SECRET}@db.internal/shop", "has an @ where none belongs"),
-    "no number": (f"postgresql://shop:{SECRET}@db.internal:fivefour/shop", "has no number where its port belongs"),
+    "no number": (
+        f"postgresql://shop:{SECRET}@db.internal:fivefour/shop",
+        "has no number where its port belongs",
+    ),
     "a port too high": (f"postgresql://shop:{SECRET}@db.internal:70000/shop", "has a port that is no number"),
     "quotes": (f'"postgresql://shop:{SECRET}@db.internal/shop"', "stands in quotes"),
 }
@@ -161,7 +164,11 @@ WRONG = {
         ["lock-timeout (MIGRATOR_LOCK_TIMEOUT)"],
         ["at least 1ms"],
     ),
-    "an empty secret": ({"MIGRATOR_DATABASE_URL": " "}, ["MIGRATOR_DATABASE_URL is set, and empty"], ["secret"]),
+    "an empty secret": (
+        {"MIGRATOR_DATABASE_URL": " "},
+        ["MIGRATOR_DATABASE_URL is set, and empty"],
+        ["secret"],
+    ),
 }
 
 

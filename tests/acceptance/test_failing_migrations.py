@@ -33,7 +33,9 @@ def as_role(database: Database, role: Role) -> dict[str, str]:
     return {"MIGRATOR_DATABASE_URL": url}
 
 
-def test_not_null_on_filled_rows_is_told_with_the_way_around(project: MakeProject, database: Database) -> None:
+def test_not_null_on_filled_rows_is_told_with_the_way_around(
+    project: MakeProject, database: Database
+) -> None:
     shop = project(revisions=[FILLED])
     shop.migrator("upgrade", check=True)
     database.query(FILL)
@@ -54,21 +56,34 @@ def test_not_null_on_filled_rows_is_told_with_the_way_around(project: MakeProjec
             '23502: column "placed_at" of relation "orders" contains null values',
             "at a1, read on a new connection · rolled back: 9a0c12 · not tried: b7730e",
         ],
-        then=["The same image will fail again", "nullable, fill it, then set NOT NULL", "docs/recipes.md#not-null"],
+        then=[
+            "The same image will fail again",
+            "nullable, fill it, then set NOT NULL",
+            "docs/recipes.md#not-null",
+        ],
         harmless=False,
     )
     assert database.revisions == ["a1"]
     assert (told.error["line"], told.error["sqlstate"], told.error["revision"]) == (13, "23502", "9a0c12")
 
 
-def test_what_was_applied_before_the_failure_stays_and_is_told(project: MakeProject, database: Database) -> None:
+def test_what_was_applied_before_the_failure_stays_and_is_told(
+    project: MakeProject, database: Database
+) -> None:
     shop = project(revisions=table_revisions("a1", "b2"))
     shop.add_revision("c3", "b2", 'op.execute("SELECT 1 / 0")', message="divide")
     refused(
         shop,
         "upgrade",
         code=ExitCode.MIGRATION_FAILED,
-        says=["c3  divide", "SELECT 1 / 0", "22012: division by zero", "at b2", "applied: a1, b2", "rolled back: c3"],
+        says=[
+            "c3  divide",
+            "SELECT 1 / 0",
+            "22012: division by zero",
+            "at b2",
+            "applied: a1, b2",
+            "rolled back: c3",
+        ],
         then=["Correct the revision"],
         harmless=False,
     )
@@ -106,7 +121,9 @@ def test_a_pending_revision_with_a_syntax_error_is_told_before_anything_runs(pro
     assert told.error["line"] == 11
 
 
-def test_a_pending_revision_that_cannot_be_imported_is_told_before_anything_runs(project: MakeProject) -> None:
+def test_a_pending_revision_that_cannot_be_imported_is_told_before_anything_runs(
+    project: MakeProject,
+) -> None:
     shop = project(revisions=table_revisions("a1"))
     shop.add_revision("b2", "a1", header="import shop.models", message="use models")
     told = refused(
@@ -141,7 +158,11 @@ def test_a_statement_that_takes_too_long_is_ended_and_told_with_the_setting(proj
         "--statement-timeout",
         "200ms",
         code=ExitCode.MIGRATION_FAILED,
-        says=["SELECT pg_sleep(30)", "57014: canceling statement due to statement timeout", "rolled back: a1"],
+        says=[
+            "SELECT pg_sleep(30)",
+            "57014: canceling statement due to statement timeout",
+            "rolled back: a1",
+        ],
         then=["MIGRATOR_STATEMENT_TIMEOUT"],
         harmless=False,
     )
@@ -211,7 +232,9 @@ def small_disk(server: Server) -> Iterator[str | None]:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     options = f"size=1m,uid={Path(data_directory).stat().st_uid},mode=700"
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=False).returncode == 0
+    mounted = (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=False).returncode == 0
+    )
     name = folder.name
     try:
         if mounted:
@@ -224,11 +247,11 @@ def small_disk(server: Server) -> Iterator[str | None]:
         shutil.rmtree(folder)
 
 
-ANNOUNCED = 'op.execute("DO $$ BEGIN RAISE disk_full USING MESSAGE = \'No space left on device\'; END $$")'
-REAL = '''
+ANNOUNCED = "op.execute(\"DO $$ BEGIN RAISE disk_full USING MESSAGE = 'No space left on device'; END $$\")"
+REAL = """
 op.execute('CREATE TABLE big (t text) TABLESPACE "{tablespace}"')
 op.execute("INSERT INTO big SELECT repeat(md5(i::text), 50) FROM generate_series(1, 20000) i")
-'''
+"""
 
 
 def test_a_full_disk_is_nothing_that_another_image_corrects(

@@ -14,9 +14,23 @@ from tests.harness import Project, run_migrator, table_revisions
 
 MakeProject = Callable[..., Project]
 CONNECTING = ["--wait-timeout DURATION", "--connect-timeout DURATION", "--auth-grace DURATION"]
-LOCKING = ["--run-lock-timeout", "--lock-timeout", "--lock-retry-timeout", "--deadline", "--pooler", "--statement-timeout"]
+LOCKING = [
+    "--run-lock-timeout",
+    "--lock-timeout",
+    "--lock-retry-timeout",
+    "--deadline",
+    "--pooler",
+    "--statement-timeout",
+]
 ESSENTIALS = {
-    "upgrade": ["[REVISION]", "head (the default), heads, +1, label@head", "--allow-ahead", "--sql", *CONNECTING, *LOCKING],
+    "upgrade": [
+        "[REVISION]",
+        "head (the default), heads, +1, label@head",
+        "--allow-ahead",
+        "--sql",
+        *CONNECTING,
+        *LOCKING,
+    ],
     "downgrade": ["REVISION", "base, -1", "under the lock", *CONNECTING, *LOCKING],
     "stamp": ["REVISIONS", "without running anything", "--purge", *CONNECTING, *LOCKING],
     "wait": ["--for [connection|head]", "default: connection", "--allow-ahead", "--deadline", *CONNECTING],
@@ -28,10 +42,28 @@ ESSENTIALS = {
     "current": ["--check-heads", *CONNECTING],
     "history": ["--rev-range FROM:TO", "--indicate-current", "newest first"],
     "heads": ["--resolve-dependencies", "each branch"],
-    "revision": ["--autogenerate", "--message", "--rev-id", "--depends-on", "--branch-label", "--splice", "--head"],
+    "revision": [
+        "--autogenerate",
+        "--message",
+        "--rev-id",
+        "--depends-on",
+        "--branch-label",
+        "--splice",
+        "--head",
+    ],
     "merge": ["REVISIONS", "heads: all of them", "--message", "--rev-id"],
 }
-COMMON = ["--config", "-c", "-n, --name", "-x ARG", "--env", "--database-url-file", "--log-format", "--verbose", "--help"]
+COMMON = [
+    "--config",
+    "-c",
+    "-n, --name",
+    "-x ARG",
+    "--env",
+    "--database-url-file",
+    "--log-format",
+    "--verbose",
+    "--help",
+]
 
 
 @cache

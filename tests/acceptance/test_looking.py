@@ -144,7 +144,14 @@ def test_check_that_cannot_reach_the_database_is_no_answer(shop: Project, closed
         "MIGRATOR_DATABASE_URL": f"postgresql://shop:x@127.0.0.1:{closed_port}/shop",
         "MIGRATOR_WAIT_TIMEOUT": "0",
     }
-    refused(shop, "check", env=nowhere, code=ExitCode.UNREACHABLE, says=["Connection refused"], then=["server is up"])
+    refused(
+        shop,
+        "check",
+        env=nowhere,
+        code=ExitCode.UNREACHABLE,
+        says=["Connection refused"],
+        then=["server is up"],
+    )
 
 
 def test_wait_for_head_returns_when_another_process_has_upgraded(shop: Project, database: Database) -> None:

@@ -15,7 +15,15 @@ import pytest
 from migrator.errors import ExitCode
 from migrator.report import termination
 from tests.acceptance.judging import assert_keeps, valid_document
-from tests.harness import SYNC_ENV, Completed, Project, clean_environment, parts_of, table_revision, table_revisions
+from tests.harness import (
+    SYNC_ENV,
+    Completed,
+    Project,
+    clean_environment,
+    parts_of,
+    table_revision,
+    table_revisions,
+)
 
 MakeProject = Callable[..., Project]
 LOUD = "print('env.py says hello')\n" + SYNC_ENV
@@ -48,7 +56,10 @@ def test_each_command_answers_with_one_object(shop: Project) -> None:
     (target,) = done["targets"]
     assert (done["outcome"], done["requested"], done["error"]) == ("ok", "head", None)
     assert (target["before"], target["at"], target["verified"]) == ([], ["b2"], True)
-    assert [(step["revision"], step["outcome"]) for step in target["steps"]] == [("a1", "applied"), ("b2", "applied")]
+    assert [(step["revision"], step["outcome"]) for step in target["steps"]] == [
+        ("a1", "applied"),
+        ("b2", "applied"),
+    ]
     assert target["version_table"] == "public.alembic_version"
     assert shop.database is not None
     assert (target["database"], target["source"]) == (shop.database.name, "MIGRATOR_DATABASE_URL")
@@ -56,7 +67,11 @@ def test_each_command_answers_with_one_object(shop: Project) -> None:
     assert asked(shop, "status")["at_head"]
     assert asked(shop, "wait", "--for", "head")["at_head"]
     settings = {line["name"]: line for line in asked(shop, "config", MIGRATOR_LOCK_TIMEOUT="2s")["settings"]}
-    assert settings["lock-timeout"] == {"name": "lock-timeout", "value": "2 s", "source": "MIGRATOR_LOCK_TIMEOUT"}
+    assert settings["lock-timeout"] == {
+        "name": "lock-timeout",
+        "value": "2 s",
+        "source": "MIGRATOR_LOCK_TIMEOUT",
+    }
     assert parts_of(shop.database.url)["password"] not in str(settings)
 
 
@@ -129,12 +144,16 @@ def test_github_gets_a_summary_of_a_run(shop: Project) -> None:
     assert "::error" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("options", [[], ["--json"], ["--log-format", "json"]], ids=["text", "object", "lines"])
+@pytest.mark.parametrize(
+    "options", [[], ["--json"], ["--log-format", "json"]], ids=["text", "object", "lines"]
+)
 def test_github_gets_an_annotation_at_the_line_that_failed(shop: Project, options: list[str]) -> None:
     shop.add_revision("c3", "b2", 'op.execute("SELECT 1 / 0")', message="divide")
     failed, summary = on_github(shop, "upgrade", *options, env={})
     assert failed.returncode == ExitCode.MIGRATION_FAILED, failed.output
-    annotations = [line for line in (failed.stdout + failed.stderr).splitlines() if line.startswith("::error ")]
+    annotations = [
+        line for line in (failed.stdout + failed.stderr).splitlines() if line.startswith("::error ")
+    ]
     (annotation,) = annotations
     assert annotation.startswith("::error file=migrations/versions/c3_divide.py,line=12,title=migrator%3A ")
     assert "division by zero" in annotation
@@ -189,7 +208,9 @@ def in_container(project: Project, *arguments: str, log: Path) -> Completed:
 
 
 def _runs(command: list[str]) -> bool:
-    return shutil.which(command[0]) is not None and not subprocess.run(command, capture_output=True).returncode
+    return (
+        shutil.which(command[0]) is not None and not subprocess.run(command, capture_output=True).returncode
+    )
 
 
 def test_kubernetes_gets_a_termination_message(shop: Project, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.acceptance.judging import assert_keeps, refused, valid_document
 from tests.harness import SYNC_ENV, UNSET, Completed, Database, Project, Role, with_driver
 
 MakeProject = Callable[..., Project]
-PASSWORD = 'p%40s/s:"w@rd\'é'
+PASSWORD = "p%40s/s:\"w@rd'é"
 FORMATS = pytest.mark.parametrize(
     "options", [[], ["--verbose"], ["--log-format", "json", "--verbose"]], ids=["text", "verbose", "json"]
 )
@@ -66,7 +66,9 @@ def test_what_a_revision_prints_does_not_show_it(shop: Shop, options: list[str])
 
 @FORMATS
 def test_what_a_revision_raises_does_not_show_it(shop: Shop, options: list[str]) -> None:
-    shop.project.add_revision("a1", None, READ + 'raise RuntimeError(f"cannot log in with {password} at {url}")')
+    shop.project.add_revision(
+        "a1", None, READ + 'raise RuntimeError(f"cannot log in with {password} at {url}")'
+    )
     failed = shop.upgrade(*options)
     assert failed.returncode == ExitCode.MIGRATION_FAILED, failed.output
     assert "RuntimeError: cannot log in with *** at postgresql://" in failed.stderr
@@ -104,7 +106,9 @@ def test_parameters_of_a_failing_statement_are_not_shown(shop: Shop) -> None:
 @FORMATS
 def test_what_env_py_prints_does_not_show_it(shop: Shop, options: list[str]) -> None:
     printing = f"{READ}{PRINTED}import logging, sys\nlogging.warning('at %s', url)\nsys.stderr.write(password + chr(10))\n"
-    shop.project.write("migrations/env.py", SYNC_ENV.replace("target_metadata = None", printing + "target_metadata = None"))
+    shop.project.write(
+        "migrations/env.py", SYNC_ENV.replace("target_metadata = None", printing + "target_metadata = None")
+    )
     shop.project.add_revision("a1", None)
     done = shop.upgrade(*options)
     assert done.returncode == 0, done.output
@@ -113,21 +117,27 @@ def test_what_env_py_prints_does_not_show_it(shop: Shop, options: list[str]) -> 
 
 @FORMATS
 def test_what_env_py_raises_does_not_show_it(shop: Shop, options: list[str]) -> None:
-    shop.project.write("migrations/env.py", READ + 'raise RuntimeError(f"no tenant at {url} with {password!r}")\n')
+    shop.project.write(
+        "migrations/env.py", READ + 'raise RuntimeError(f"no tenant at {url} with {password!r}")\n'
+    )
     failed = shop.upgrade(*options)
     assert failed.returncode == ExitCode.USAGE, failed.output
     assert "RuntimeError: no tenant at postgresql://" in failed.stderr
 
 
-def test_a_password_that_only_env_py_knows_is_kept_from_what_comes_after(shop: Shop, database: Database) -> None:
+def test_a_password_that_only_env_py_knows_is_kept_from_what_comes_after(
+    shop: Shop, database: Database
+) -> None:
     """It is learnt when the connection arrives: before that, nobody but env.py knows what it is."""
     url = with_driver(shop.variables["MIGRATOR_DATABASE_URL"], "psycopg2")
     env = SYNC_ENV.replace(
-        'config.get_section(config.config_ini_section, {})', f"{{'sqlalchemy.url': {url!r}}}"
+        "config.get_section(config.config_ini_section, {})", f"{{'sqlalchemy.url': {url!r}}}"
     )
     shop.project.write("migrations/env.py", env)
     shop.project.add_revision(
-        "a1", None, "password = op.get_bind().engine.url.password\nprint('it is', password)\nraise ValueError(password)"
+        "a1",
+        None,
+        "password = op.get_bind().engine.url.password\nprint('it is', password)\nraise ValueError(password)",
     )
     failed = shop.project.migrator("upgrade", "--json", env={"MIGRATOR_DATABASE_URL": UNSET})
     assert failed.returncode == ExitCode.MIGRATION_FAILED, failed.output

@@ -124,7 +124,9 @@ def test_what_runs_long_is_told_at_growing_intervals_where_no_terminal_is(shop: 
     running = shop.start("upgrade")
     found = running.wait_for_line(r"2/2 +b2 +running 5(\.\d)? s: SELECT pg_sleep\(60\)")
     assert found
-    shop.database.query("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")
+    shop.database.query(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+    )
     ended = running.wait()
     assert ended.returncode == ExitCode.MIGRATION_FAILED, ended.output
     assert ended.stderr.count("running") == 1, ended.output
@@ -138,7 +140,9 @@ def test_who_blocks_a_migration_is_told_while_it_waits(shop: Project) -> None:
     shop.add_revision("b2", "a1", 'op.add_column("t_a1", sa.Column("note", sa.Text))')
     with transaction(shop.database.url, "SELECT * FROM t_a1") as blocking:
         running = shop.start("upgrade", "--lock-timeout", "300ms", "--lock-retry-timeout", "30s")
-        told = running.wait_for_line(r"1/1 +b2 +blocked .* on t_a1 by pid (\d+) \(test, postgres, idle in transaction")
+        told = running.wait_for_line(
+            r"1/1 +b2 +blocked .* on t_a1 by pid (\d+) \(test, postgres, idle in transaction"
+        )
         assert int(told[1]) == blocking.info.backend_pid
     done = running.wait()
     assert done.returncode == 0, done.output

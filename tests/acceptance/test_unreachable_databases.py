@@ -129,7 +129,9 @@ def test_a_database_that_will_not_let_us_in_is_told_without_a_second_try(
     assert "next in" not in told.completed.stderr
 
 
-def test_a_refused_password_is_tried_again_as_long_as_grace_was_given(shop: Project, database: Database) -> None:
+def test_a_refused_password_is_tried_again_as_long_as_grace_was_given(
+    shop: Project, database: Database
+) -> None:
     told = refused(
         shop,
         "upgrade",

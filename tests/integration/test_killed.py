@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from migrator.stopping import DOUBLED_SECONDS
 from tests.harness import Database, Project, Revision, Running, start, transaction, wait_until
 
 MakeProject = Callable[..., Project]
@@ -300,6 +302,7 @@ def test_a_second_signal_ends_a_migration_that_swallowed_the_first(
     run = begun(project(revisions=stuck_in(SWALLOWING)))
     run.send_signal(signal.SIGTERM)
     run.wait_for_line("^swallowed")
+    time.sleep(2 * DOUBLED_SECONDS)  # sooner, it would be the same request
     run.send_signal(signal.SIGTERM)
     ended = run.wait(8)  # the grace would be 10 s
     assert ended.returncode == 143, ended.output

@@ -246,10 +246,10 @@ def test_what_takes_long_says_for_how_long_who_blocks_it_and_how_far_it_is(
         blocked = hot.start("upgrade", "--lock-timeout", "60s")
         crawling = crawl.start("upgrade")
         blocked.wait_for_line(
-            rf"1/1 +b2 +blocked \d+\.\d s {blocked_by(pid)}.*ALTER TABLE hot ADD COLUMN note"
+            rf"1/1 +b2 +blocked [\d.]+ s {blocked_by(pid)}.*ALTER TABLE hot ADD COLUMN note"
         )
         crawling.wait_for_line(
-            r"1/1 +c1 +running \d+\.\d s: CREATE INDEX ix_crawl .* · building index.*, \d+ % "
+            r"1/1 +c1 +running [\d.]+ s: CREATE INDEX ix_crawl .* · building index.*, \d+ % "
             r"\([\d,]+ of [\d,]+ blocks\)"
         )
         crawling.kill()
