@@ -54,7 +54,7 @@ def _conclude_target(
     verified = not failed and truth is not None and _same(truth.rows, target.goal)
     result = TargetResult(
         target=target.target,
-        before=target.before or (),
+        before=target.before,
         after=truth.rows if truth is not None else None,
         steps=tuple(_step_results(state, target, truth)),
         verified=verified,

@@ -141,13 +141,13 @@ class InvalidIndex:
 class TargetResult:
     """What a run did to one target.
 
-    :ivar before: the version rows read under the lock.
+    :ivar before: the version rows read under the lock; None if the run did not come that far.
     :ivar after: the version rows read on a new connection at the end; None if they could not be read.
     :ivar verified: ``after`` equals what the steps should have led to.
     """
 
     target: Target
-    before: Revisions
+    before: Revisions | None
     after: Revisions | None
     steps: tuple[StepResult, ...] = ()
     verified: bool = False

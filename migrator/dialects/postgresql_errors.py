@@ -61,6 +61,7 @@ _LOST_WORDS = (
     "connection is lost",
     "consuming input failed",
 )
+_CLOSED_ALREADY = ("connection already closed", "the connection is closed")
 _DRIVERS = ("psycopg2", "psycopg", "asyncpg", "sqlalchemy.dialects.postgresql")
 
 
@@ -69,6 +70,7 @@ def read_error(error: BaseException) -> ServerError | None:
     driver_error = _driver_error(error)
     if driver_error is None:
         return None
+    driver_error = _first_of_the_loss(error, driver_error)
     diagnostics = getattr(driver_error, "diag", None)
     sqlstate = str(getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None) or "")
     message = getattr(diagnostics, "message_primary", None) or _first_line(driver_error)
@@ -92,6 +94,24 @@ def _driver_error(error: BaseException) -> BaseException | None:
             return current
         current = current.__cause__
     return None
+
+
+def _first_of_the_loss(error: BaseException, last: BaseException) -> BaseException:
+    """The driver's error that came first, where ``last`` is only about a connection that was closed already.
+
+    Leaving ``autocommit_block()`` on a connection that broke raises a second error, which says less.
+    """
+    if not any(words in str(last) for words in _CLOSED_ALREADY):
+        return last
+    current = error.__context__ or last.__context__
+    seen: set[int] = set()
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        found = _driver_error(current)
+        if found is not None and found is not last:
+            return found
+        current = current.__context__
+    return last
 
 
 def _kind(sqlstate: str, message: str, whole: str, diagnostics: Any) -> ErrorKind:

@@ -26,6 +26,11 @@ from migrator.results import Blocker, Statement
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
+OUTSIDE_A_TRANSACTION = (
+    "It ran outside a transaction, so what it had done before is still there: look at the state above, "
+    "remove what was left behind (an INVALID index: DROP INDEX CONCURRENTLY), then run again."
+)
+
 
 def describe_failure(
     error: BaseException,
@@ -53,6 +58,8 @@ def describe_failure(
         return _placed(failure, error, step_run)
     if found.kind is ErrorKind.CONNECTION_LOST:
         failure = lost(found)
+        if step_run is not None and step_run.autocommit:
+            failure.next_step = OUTSIDE_A_TRANSACTION
     elif found.kind in (ErrorKind.LOCK_TIMEOUT, ErrorKind.DEADLOCK, ErrorKind.SERIALIZATION):
         failure = _lock_timeout(found, step_run, run, blockers, statement)
     elif found.kind is ErrorKind.DENIED:
@@ -180,10 +187,7 @@ def _lock_timeout(
         for b in blockers
     )
     if step_run is not None and step_run.autocommit:
-        next_step = (
-            "It ran outside a transaction, so what it had done before is still there: look at the state above, "
-            "remove what was left behind (an INVALID index: DROP INDEX CONCURRENTLY), then run again."
-        )
+        next_step = OUTSIDE_A_TRANSACTION
     else:
         next_step = (
             "Run again when there is less traffic, end the session that blocks, "

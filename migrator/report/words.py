@@ -202,7 +202,9 @@ def state_words(result: TargetResult, *, alone: bool) -> str:
     if result.after is not None:
         facts = [f"{at(result.after)}, read on a new connection"]
     else:
-        facts = [f"could not be read on a new connection; was {at(result.before)} when the run began"]
+        facts = ["could not be read on a new connection"]
+        if result.before is not None:
+            facts[0] += f"; was {at(result.before)} when the run began"
     # Without a look at the database nobody knows how a COMMIT that was under way ended.
     labels = {
         Outcome.APPLIED: "applied" if known else "committed",
@@ -215,7 +217,7 @@ def state_words(result: TargetResult, *, alone: bool) -> str:
         lists.setdefault(label, []).extend(by_outcome.get(outcome, ()))
     facts += [f"{label}: {names(revisions)}" for label, revisions in lists.items() if revisions]
     untouched = all(step.outcome is Outcome.NOT_TRIED and not step.autocommit for step in result.steps)
-    if alone and untouched and result.after == result.before:
+    if alone and untouched and known and result.after == result.before:
         facts.append("nothing was changed")
     return SEPARATOR.join(facts)
 

@@ -209,7 +209,8 @@ def in_container(project: Project, *arguments: str, log: Path) -> Completed:
 
 def _runs(command: list[str]) -> bool:
     return (
-        shutil.which(command[0]) is not None and not subprocess.run(command, capture_output=True).returncode
+        shutil.which(command[0]) is not None
+        and subprocess.run(command, check=False, capture_output=True).returncode == 0
     )
 
 

@@ -105,7 +105,8 @@ def test_parameters_of_a_failing_statement_are_not_shown(shop: Shop) -> None:
 
 @FORMATS
 def test_what_env_py_prints_does_not_show_it(shop: Shop, options: list[str]) -> None:
-    printing = f"{READ}{PRINTED}import logging, sys\nlogging.warning('at %s', url)\nsys.stderr.write(password + chr(10))\n"
+    printing = f"{READ}{PRINTED}import logging, sys\nlogging.warning('at %s', url)\n"
+    printing += "sys.stderr.write(password + chr(10))\n"
     shop.project.write(
         "migrations/env.py", SYNC_ENV.replace("target_metadata = None", printing + "target_metadata = None")
     )
