@@ -61,7 +61,6 @@ _LOST_WORDS = (
     "connection is lost",
     "consuming input failed",
 )
-_CLOSED_ALREADY = ("connection already closed", "the connection is closed")
 _DRIVERS = ("psycopg2", "psycopg", "asyncpg", "sqlalchemy.dialects.postgresql")
 
 
@@ -101,17 +100,17 @@ def _first_of_the_loss(error: BaseException, last: BaseException) -> BaseExcepti
 
     Leaving ``autocommit_block()`` on a connection that broke raises a second error, which says less.
     """
-    if not any(words in str(last) for words in _CLOSED_ALREADY):
-        return last
     current = error.__context__ or last.__context__
     seen: set[int] = set()
-    while current is not None and id(current) not in seen:
+    while _closed_already(last) and current is not None and id(current) not in seen:
         seen.add(id(current))
-        found = _driver_error(current)
-        if found is not None and found is not last:
-            return found
+        last = _driver_error(current) or last
         current = current.__context__
     return last
+
+
+def _closed_already(error: BaseException) -> bool:
+    return any(words in str(error) for words in ("connection already closed", "the connection is closed"))
 
 
 def _kind(sqlstate: str, message: str, whole: str, diagnostics: Any) -> ErrorKind:

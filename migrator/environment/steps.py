@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 import time
@@ -186,7 +187,10 @@ class Steps:
                 except Exception as error:
                     step_run.duration = time.monotonic() - step_run.began
                     blockers = run.supervisor.step_ended()
-                    held.restore_lock_timeout()
+                    with contextlib.suppress(
+                        Exception
+                    ):  # The connection may be gone; that is told by `error`.
+                        held.restore_lock_timeout()
                     pause = self._pause_before_retry(error, context, held, step_run, blockers)
                     if pause is None:
                         raise
