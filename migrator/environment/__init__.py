@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import alembic.context  # noqa: F401  (its proxies must exist before an EnvironmentContext is entered)
@@ -208,9 +209,10 @@ def import_all(config: Config) -> list[ImportFailure]:
     """Import every revision file as Alembic would; those that fail."""
     failures = []
     locations = script_locations(config)
-    for path in list_files(
+    for location in list_files(
         locations.versions, recursive=locations.recursive, sourceless=locations.sourceless
     ):
+        path = Path(location)
         try:
             load_python_file(path.parent, path.name)
         except (Exception, SystemExit) as error:

@@ -43,14 +43,14 @@ def install_lazy_revision_map(script: ScriptDirectory) -> None:
 def _scripts(script: ScriptDirectory) -> Iterator[Script]:
     for path, head in _files(script):
         if head is not None:
-            yield Script(_RevisionModule(head), head.revision, os.fspath(path))
+            yield Script(_RevisionModule(head), head.revision, path)
         else:
-            imported = Script._from_path(script, os.fspath(path))
+            imported = Script._from_path(script, path)
             if imported is not None:
                 yield imported
 
 
-def _files(script: ScriptDirectory) -> Iterator[tuple[Path, RevisionFile | None]]:
+def _files(script: ScriptDirectory) -> Iterator[tuple[str, RevisionFile | None]]:
     paths = list_files(
         [Path(location) for location in script._version_locations],
         recursive=script.recursive_version_locations,
@@ -80,15 +80,15 @@ def graph_of(script: ScriptDirectory) -> Graph:
     for path, head in _files(script):
         if head is not None:
             files.append(head)
-        elif (imported := Script._from_path(script, os.fspath(path))) is not None:
+        elif (imported := Script._from_path(script, path)) is not None:
             files.append(_head_of(imported, path))
     return Graph(files, locations=[Path(location) for location in script._version_locations])
 
 
-def _head_of(script: Script, path: Path) -> RevisionFile:
+def _head_of(script: Script, location: str) -> RevisionFile:
     dependencies = script.dependencies
     return RevisionFile(
-        path=path,
+        location=location,
         revision=script.revision,
         down_revision=tuple(script._versioned_down_revisions),
         branch_labels=tuple(script._orig_branch_labels),
@@ -149,10 +149,10 @@ class _RevisionModule(ModuleType):
     """
 
     def __init__(self, head: RevisionFile) -> None:
-        super().__init__(head.path.stem, head.docstring)
+        super().__init__(os.path.basename(head.location).removesuffix(".py"), head.docstring)
         own = _own(self)
         own.update(head.raw)
-        own[_PATH] = head.path
+        own[_PATH] = head.location
 
     def __getattribute__(self, name: str) -> Any:
         if name == "__class__" or (name in _KNOWN and _LOADED not in _own(self)):
@@ -180,6 +180,6 @@ def _own(module: _RevisionModule) -> dict[str, Any]:
 def _loaded(module: _RevisionModule) -> ModuleType:
     own = _own(module)
     if _LOADED not in own:
-        own[_LOADED] = load_python_file(os.fspath(own[_PATH].parent), own[_PATH].name)
+        own[_LOADED] = load_python_file(*os.path.split(own[_PATH]))
     loaded: ModuleType = own[_LOADED]
     return loaded

@@ -215,10 +215,10 @@ def read_graph(locations: Sequence[Path], *, recursive: bool = False, sourceless
     """The graph of the revision files in ``locations``; files that are not conclusive are in ``unread``."""
     files: list[RevisionFile] = []
     unread: list[Path] = []
-    for path in list_files(locations, recursive=recursive, sourceless=sourceless):
-        file = read_head(path)
+    for location in list_files(locations, recursive=recursive, sourceless=sourceless):
+        file = read_head(location)
         if file is None:
-            unread.append(path)
+            unread.append(Path(location))
         else:
             files.append(file)
     return Graph(files, unread=unread, locations=locations)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
-def list_files(locations: Sequence[Path], *, recursive: bool, sourceless: bool) -> list[Path]:
-    """The revision files in ``locations``, in the order in which Alembic reads them.
+def list_files(locations: Sequence[Path], *, recursive: bool, sourceless: bool) -> list[str]:
+    """The paths of the revision files in ``locations``, in the order in which Alembic reads them.
 
     A location that does not exist or cannot be listed has none. A file that two locations (or two symbolic
     links) lead to comes once. Names that start with ``.#`` or ``__init__`` are no revisions; with
@@ -20,7 +20,7 @@ def list_files(locations: Sequence[Path], *, recursive: bool, sourceless: bool) 
             directory, name = os.path.split(path)
             if _is_revision_name(directory, name, sourceless):
                 found[path] = None
-    return [Path(path) for path in found]
+    return list(found)
 
 
 def _walk(directory: str, recursive: bool, sourceless: bool) -> Iterator[str]:

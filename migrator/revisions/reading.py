@@ -17,7 +17,7 @@ _JUST_WRITTEN_NANOSECONDS = 2_000_000_000
 class RevisionFile:
     """What a revision file says about its place in the history.
 
-    :ivar path: absolute, symbolic links resolved.
+    :ivar location: its path, absolute, symbolic links resolved; a string, for there may be thousands.
     :ivar down_revision: the parents; empty for a base.
     :ivar depends_on: revision ids or branch labels, as written.
     :ivar docstring: as the imported module would have it in ``__doc__``, where docstrings are kept.
@@ -25,13 +25,18 @@ class RevisionFile:
         tuple).
     """
 
-    path: Path
+    location: str
     revision: str
     down_revision: tuple[str, ...]
     branch_labels: tuple[str, ...]
     depends_on: tuple[str, ...]
     docstring: str | None
     raw: tuple[tuple[str, RawValue], ...]
+
+    @property
+    def path(self) -> Path:
+        """The location as a path."""
+        return Path(self.location)
 
     @property
     def message(self) -> str:
@@ -50,36 +55,38 @@ _CacheKey = tuple[int, int, int]
 _heads_read: dict[str, tuple[_CacheKey, RevisionFile | None]] = {}
 
 
-def read_head(path: Path) -> RevisionFile | None:
-    """What the file at ``path`` (absolute, links resolved) says about its place in the history.
+def read_head(location: str) -> RevisionFile | None:
+    """What the file at ``location`` (absolute, links resolved) says about its place in the history.
 
     None where that is not conclusive without importing it: a value that is not a literal, code that could
     bind one of the four names again, an encoding other than UTF-8, a syntax error, a file that cannot be
     read, a compiled one. Reading an unchanged file a second time costs one ``stat``.
     """
-    location = os.fspath(path)
     if not location.endswith(".py"):
         return None
     try:
+        known = _heads_read.get(location)
+        if known is not None and known[0] == _cache_key(os.stat(location)):
+            return known[1]
         descriptor = os.open(location, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except OSError:
         return None
     try:
         status = os.fstat(descriptor)
-        key = (status.st_mtime_ns, status.st_size, status.st_ino)
-        known = _heads_read.get(location)
-        if known is not None and known[0] == key:
-            return known[1]
         data = _read(descriptor, status.st_size)
     except OSError:
         return None
     finally:
         os.close(descriptor)
-    head = _revision_file(path, data)
+    head = _revision_file(location, data)
     # A file that was written just now can change again without a new mtime: the kernel's clock ticks every 4 ms.
     if time.time_ns() - status.st_mtime_ns > _JUST_WRITTEN_NANOSECONDS:
-        _heads_read[location] = (key, head)
+        _heads_read[location] = (_cache_key(status), head)
     return head
+
+
+def _cache_key(status: os.stat_result) -> _CacheKey:
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _read(descriptor: int, size: int) -> bytes:
@@ -92,7 +99,7 @@ def _read(descriptor: int, size: int) -> bytes:
     return data
 
 
-def _revision_file(path: Path, data: bytes) -> RevisionFile | None:
+def _revision_file(location: str, data: bytes) -> RevisionFile | None:
     values = read_values(data)
     if values is None:
         return None
@@ -101,7 +108,7 @@ def _revision_file(path: Path, data: bytes) -> RevisionFile | None:
     if not isinstance(revision, str) or "down_revision" not in raw:
         return None
     return RevisionFile(
-        path=path,
+        location=location,
         revision=revision,
         down_revision=as_tuple(raw["down_revision"]),
         branch_labels=as_tuple(raw.get("branch_labels")),

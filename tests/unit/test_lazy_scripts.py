@@ -253,7 +253,7 @@ def test_compiled_files_without_their_source_are_revisions_where_sourceless_is_s
         "aaaa1",
     ]
     plain = {str(one.path) for one in project.plain(sourceless=True)._load_revisions()}
-    assert {str(path) for path in list_files([project.versions], recursive=False, sourceless=True)} == plain
+    assert set(list_files([project.versions], recursive=False, sourceless=True)) == plain
 
 
 def test_commands_of_alembic_work_through_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,14 +171,14 @@ def assert_agrees_with_import(file: RevisionFile, *, where_it_can_be_imported: b
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("text", CONCLUSIVE.values(), ids=CONCLUSIVE)
 def test_a_head_of_literals_says_what_the_import_says(tmp_path: Path, text: str) -> None:
-    file = read_head(write(tmp_path / "a.py", text))
+    file = read_head(str(write(tmp_path / "a.py", text)))
     assert file is not None
     assert_agrees_with_import(file)
 
 
 @pytest.mark.parametrize("text", INCONCLUSIVE.values(), ids=INCONCLUSIVE)
 def test_a_head_that_may_not_be_the_last_word_is_not_conclusive(tmp_path: Path, text: str) -> None:
-    assert read_head(write(tmp_path / "a.py", text)) is None
+    assert read_head(str(write(tmp_path / "a.py", text))) is None
 
 
 def test_files_of_random_statements_are_read_as_imported_or_not_at_all(tmp_path: Path) -> None:
@@ -200,7 +200,9 @@ def test_files_of_random_statements_are_read_as_imported_or_not_at_all(tmp_path:
         if chance.random() < 0.8:
             chosen += ["revision = 'last'", "down_revision = None"][: chance.randint(1, 2)]
         chance.shuffle(chosen)
-        file = read_head(write(tmp_path / f"{number}.py", "x, f = 1, print\n" + "\n".join(chosen) + "\n"))
+        file = read_head(
+            str(write(tmp_path / f"{number}.py", "x, f = 1, print\n" + "\n".join(chosen) + "\n"))
+        )
         if file is not None:
             conclusive += 1
             assert_agrees_with_import(file)
@@ -208,7 +210,7 @@ def test_files_of_random_statements_are_read_as_imported_or_not_at_all(tmp_path:
 
 
 def test_a_head_like_one_that_was_parsed_before_is_still_read_right(tmp_path: Path) -> None:
-    assert read_head(write(tmp_path / "learned.py", TEMPLATE)) is not None
+    assert read_head(str(write(tmp_path / "learned.py", TEMPLATE))) is not None
     chance = random.Random(20262)
     docstrings = [
         "add",
@@ -278,7 +280,7 @@ def test_a_head_like_one_that_was_parsed_before_is_still_read_right(tmp_path: Pa
         text = head + names + functions + chance.choice(after)
         path = tmp_path / f"{number}.py"
         path.write_bytes(text.encode(errors="surrogateescape"))
-        file = read_head(path)
+        file = read_head(str(path))
         if file is not None:
             conclusive += 1
             assert_agrees_with_import(file, where_it_can_be_imported=True)
@@ -286,29 +288,29 @@ def test_a_head_like_one_that_was_parsed_before_is_still_read_right(tmp_path: Pa
 
 
 def test_the_message_is_the_first_line_of_the_docstring(tmp_path: Path) -> None:
-    file = read_head(write(tmp_path / "a.py", TEMPLATE))
+    file = read_head(str(write(tmp_path / "a.py", TEMPLATE)))
     assert file is not None
     assert file.message == "add orders.placed_at"
-    without = read_head(write(tmp_path / "b.py", "revision = 'b'\ndown_revision = None\n"))
+    without = read_head(str(write(tmp_path / "b.py", "revision = 'b'\ndown_revision = None\n")))
     assert without is not None
     assert without.message == ""
 
 
 def test_files_that_cannot_be_read_and_compiled_ones_are_not_conclusive(tmp_path: Path) -> None:
-    assert read_head(tmp_path / "missing.py") is None
+    assert read_head(str(tmp_path / "missing.py")) is None
     (tmp_path / "directory.py").mkdir()
-    assert read_head(tmp_path / "directory.py") is None
-    assert read_head(write(tmp_path / "a.pyc", TEMPLATE)) is None
+    assert read_head(str(tmp_path / "directory.py")) is None
+    assert read_head(str(write(tmp_path / "a.pyc", TEMPLATE))) is None
 
 
 def test_an_unchanged_file_is_read_once_and_a_changed_one_again(tmp_path: Path) -> None:
     path = write(tmp_path / "a.py", TEMPLATE)
     os.utime(path, (1, 1))
-    first = read_head(path)
-    assert read_head(path) is first
+    first = read_head(str(path))
+    assert read_head(str(path)) is first
     write(path, TEMPLATE.replace("9a0c12", "77de77"))
     os.utime(path, (2, 2))
-    changed = read_head(path)
+    changed = read_head(str(path))
     assert changed is not None
     assert changed.revision == "77de77"
 
@@ -316,10 +318,10 @@ def test_an_unchanged_file_is_read_once_and_a_changed_one_again(tmp_path: Path) 
 def test_a_file_written_twice_within_a_tick_of_the_clock_is_read_twice(tmp_path: Path) -> None:
     path = write(tmp_path / "a.py", TEMPLATE)
     status = path.stat()
-    assert read_head(path) is not None
+    assert read_head(str(path)) is not None
     write(path, TEMPLATE.replace("9a0c12", "77de77"))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    changed = read_head(path)
+    changed = read_head(str(path))
     assert changed is not None
     assert changed.revision == "77de77"
 
@@ -344,7 +346,8 @@ def test_listing_skips_what_is_no_revision_and_lists_a_file_once(tmp_path: Path)
 
     def names(locations: list[Path], recursive: bool) -> list[str]:
         return [
-            str(p.relative_to(tmp_path)) for p in list_files(locations, recursive=recursive, sourceless=False)
+            str(Path(p).relative_to(tmp_path))
+            for p in list_files(locations, recursive=recursive, sourceless=False)
         ]
 
     assert names([versions], False) == ["versions/a.py", "versions/b.py"]
@@ -511,11 +514,11 @@ def test_a_syntax_error_is_found_with_its_line_without_running_the_file(tmp_path
 def test_a_history_longer_than_the_recursion_limit_is_fine(tmp_path: Path) -> None:
     ids = [f"{number:04x}" for number in range(sys.getrecursionlimit() + 100)]
     files = [
-        RevisionFile(tmp_path / one, one, (parent,) if parent else (), (), (), None, ())
+        RevisionFile(str(tmp_path / one), one, (parent,) if parent else (), (), (), None, ())
         for parent, one in itertools.pairwise(["", *ids])
     ]
     assert Graph(files).problems() == []
-    closed = [*files[1:], RevisionFile(tmp_path / ids[0], ids[0], (ids[-1],), (), (), None, ())]
+    closed = [*files[1:], RevisionFile(str(tmp_path / ids[0]), ids[0], (ids[-1],), (), (), None, ())]
     (problem,) = Graph(closed).problems()
     assert problem.kind is ProblemKind.CYCLE
     assert len(problem.files) == len(ids)
