@@ -14,7 +14,7 @@ import click
 from migrator import __version__
 from migrator.errors import ExitCode
 from migrator.options import COMMON, CONNECTING, LOCKING, given, settings_options
-from migrator.process import Process, run_command
+from migrator.process import Process, close_streams, open_closed_streams, run_command
 from migrator.redaction import RedactingStream, Redactor
 
 if TYPE_CHECKING:
@@ -79,8 +79,18 @@ def _run(process: Process, order: Order) -> ExitCode:
     return ExitCode.OK
 
 
+def _no_url(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    """A URL belongs nowhere near a command line, where each user of the machine can read it."""
+    if any("://" in part for part in ([value] if isinstance(value, str) else value)):
+        raise click.BadParameter(
+            "that is a URL, and not a revision; the database is named by MIGRATOR_DATABASE_URL (migrator config "
+            "shows what is set), and a password that was given here is to be changed."
+        )
+    return value
+
+
 @command("upgrade", *CONNECTING, *LOCKING, "allow_ahead", "allow_empty")
-@click.argument("revision", default="head")
+@click.argument("revision", default="head", callback=_no_url)
 @click.option("--sql", is_flag=True, help="Write the SQL to standard output instead; nothing connects.")
 def upgrade(process: Process, revision: str, sql: bool) -> ExitCode:
     """Wait for the database, take the lock, run the pending revisions, verify.
@@ -96,7 +106,7 @@ def _relative_revision(context: click.Context, _parameter: click.Parameter, valu
     """``-1`` is a revision here, as for Alembic; whatever else begins with a dash is a mistaken option."""
     if value.startswith("-") and not value[1:].isdigit():
         raise click.NoSuchOption(value, ctx=context)
-    return value
+    return str(_no_url(context, _parameter, value))
 
 
 @command("downgrade", *CONNECTING, *LOCKING, context_settings={"ignore_unknown_options": True})
@@ -110,7 +120,7 @@ def downgrade(process: Process, revision: str, sql: bool) -> ExitCode:
 
 
 @command("stamp", *CONNECTING, *LOCKING)
-@click.argument("revisions", nargs=-1, required=True)
+@click.argument("revisions", nargs=-1, required=True, callback=_no_url)
 @click.option("--purge", is_flag=True, help="Empty the version table first.")
 def stamp(process: Process, revisions: tuple[str, ...], purge: bool) -> ExitCode:
     """Record REVISIONS as applied, without running anything, under the lock."""
@@ -176,8 +186,7 @@ def _sql(process: Process, revision: str, direction: str) -> ExitCode:
     from migrator.environment import render_sql
 
     render_sql(process.settings, revision, direction, process.stdout)
-    process.stdout.flush()
-    return ExitCode.OK
+    return process.answered()
 
 
 @command("config")
@@ -209,6 +218,7 @@ def current(process: Process, check_heads: bool) -> ExitCode:
     for target in found.targets:
         for revision in (*target.current, *([] if target.current else ["base"])):
             process.stdout.write(f"{revision}{' (head)' if revision in target.heads else ''}\n")
+    process.answered()
     return code
 
 
@@ -227,7 +237,7 @@ def history(process: Process, rev_range: str | None, indicate_current: bool, lon
         rows = [revision for target in found.targets for revision in target.current]
     for line in history_lines(process.settings, rev_range, rows, long=long or process.settings.verbose):
         process.stdout.write(f"{line}\n")
-    return ExitCode.OK
+    return process.answered()
 
 
 def _alembic(process: Process, arguments: Sequence[str]) -> ExitCode:
@@ -239,8 +249,9 @@ def _alembic(process: Process, arguments: Sequence[str]) -> ExitCode:
         try:
             run_alembic(process.settings, arguments, process.stdout)
         finally:
-            printed.finish()
-    return ExitCode.OK
+            with contextlib.suppress(OSError):  # it is told by answered()
+                printed.finish()
+    return process.answered()
 
 
 @command("heads", json_output=False)
@@ -303,6 +314,7 @@ def _arguments(options: dict[str, Any]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    open_closed_streams()
     try:
         code = cli.main(args=arguments, prog_name="migrator", standalone_mode=False)
     except click.ClickException as error:
@@ -313,4 +325,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = int(ExitCode.USAGE)
     except click.exceptions.Abort:
         code = int(ExitCode.INTERRUPTED)
+    close_streams()
     sys.exit(code if isinstance(code, int) else 0)

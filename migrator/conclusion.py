@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from migrator import environment
@@ -17,7 +18,7 @@ from migrator.results import (
     StepResult,
     TargetResult,
 )
-from migrator.verify import Truth, read_truth
+from migrator.verify import TRIES, Truth, read_truth
 
 
 def conclude(state: Run, failure: MigratorError | None, begun: float) -> RunResult:
@@ -47,7 +48,10 @@ def _conclude_target(
     truth: Truth | None = None
     trouble = ""
     try:
-        truth = read_truth(target.engine, target.dialect, target.resolved_key, state.settings.connect_timeout)
+        timeout = state.settings.connect_timeout
+        # Who was told to stop must not spend long on saying how far it came.
+        tries = 1 if state.supervisor.stopping else TRIES
+        truth = read_truth(target.engine, target.dialect, target.resolved_key, timeout, tries=tries)
     except Exception as error:
         found = target.dialect.read_error(error)
         trouble = str(found) if found is not None else f"{type(error).__name__}"
@@ -115,7 +119,8 @@ def _step_results(state: Run, target: TargetRun, truth: Truth | None) -> list[St
     """What became of each step, from the rows that are in the database; if unreadable, from what was seen."""
     have = None
     if truth is not None and state.script is not None:
-        have = environment.ancestors(state.script, truth.rows)
+        with contextlib.suppress(Exception):  # A history that cannot be read is what failed, then.
+            have = environment.ancestors(state.script, truth.rows)
     results = []
     for step_run in target.steps.values():
         step = step_run.step

@@ -54,10 +54,7 @@ class RunLock:
                 details=(
                     "something in this session gave it back: pg_advisory_unlock_all(), DISCARD ALL, or a pooler",
                 ),
-                next_step=(
-                    "Nothing is committed without the lock. Find what released it "
-                    "(in the revision or in env.py), then run again."
-                ),
+                next_step="Find what released it, in the revision or in env.py; then run again.",
             )
 
     def release(self) -> bool:

@@ -29,7 +29,6 @@ LOCKING = (
     "statement_timeout",
     "deadline",
     "pooler",
-    "lock",
     "allow_other_targets",
 )
 """For every command that changes something."""

@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
-from migrator.errors import ExitCode, MigratorError
+from migrator.errors import ConfigurationError, ExitCode, Interrupted, MigratorError
 from migrator.redaction import RedactingStream, Redactor
 from migrator.report import Report
 from migrator.settings import Settings, load_settings
+
+
+def open_closed_streams() -> None:
+    """Give the process the three standard streams where it was started without (``>&-``, some supervisors).
+
+    Otherwise the next descriptor that is opened, a connection to the database, takes the place of one.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+
+
+def close_streams() -> None:
+    """Flush standard output for the last time: Python's own flush at exit makes 120 of every exit code."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _discard(sys.stdout)
+
+
+def _discard(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 class Process:
@@ -25,6 +55,9 @@ class Process:
         self.settings = settings
         self.redactor = redactor
         self.stdout, self.stderr = sys.stdout, sys.stderr
+        for stream in (self.stdout, self.stderr):
+            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")  # LC_ALL=C must not end a migration
         self.report = _report(
             command,
             redactor,
@@ -37,6 +70,23 @@ class Process:
     def live(self) -> bool:
         """Whether lines that are drawn over are wanted."""
         return self.settings.log_format == "text" and self.stderr.isatty()
+
+    def answered(self) -> ExitCode:
+        """The answer on standard output is complete.
+
+        :raises ConfigurationError: it could not be written. A reader that had enough of it is no failure.
+        """
+        try:
+            self.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError) as error:
+            _discard(self.stdout)
+            raise ConfigurationError(
+                f"the answer could not be written to standard output: {error}",
+                next_step="Make room, or write it elsewhere. Nothing was changed.",
+            ) from error
+        return ExitCode.OK
 
     def give_up(self, reason: MigratorError) -> None:
         """Say why the process ends now; called from the monitor thread just before it does."""
@@ -64,9 +114,13 @@ def run_command(command: str, options: Mapping[str, Any], work: Callable[[Proces
         except MigratorError as error:
             process.report.failed(error)
             code = error.exit_code
+        except BrokenPipeError:
+            _discard(process.stdout)  # whoever read the answer had enough of it
+            code = ExitCode.OK
         except KeyboardInterrupt:
+            process.report.failed(Interrupted("stopped by a KeyboardInterrupt"))
             code = ExitCode.INTERRUPTED
-        except Exception as error:
+        except BaseException as error:
             process.report.failed(_bug(error))
             code = ExitCode.BUG
         finally:
@@ -115,7 +169,7 @@ def _masked(process: Process) -> Any:
         sys.stdout, sys.stderr = process.stdout, process.stderr
 
 
-def _bug(error: Exception) -> MigratorError:
+def _bug(error: BaseException) -> MigratorError:
     bug = MigratorError(
         f"{type(error).__name__}: {error}",
         next_step="This is a bug in migrator: please report it with the traceback.",

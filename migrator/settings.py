@@ -155,7 +155,7 @@ class Settings(BaseModel):
     )
     lock_retry_timeout: DurationOrZero = Field(
         default=120.0,
-        description="How long revisions are tried again after lock timeouts and deadlocks, in all. 0: never.",
+        description="How long a revision is tried again after lock timeouts and deadlocks. 0: never.",
     )
     index_lock_timeout: Duration = Field(
         default=600.0,
@@ -183,11 +183,6 @@ class Settings(BaseModel):
     pooler: Literal["refuse", "session"] = Field(
         default="refuse",
         description="What to do about a connection pooler: refuse it, or session: it is known to be in session mode.",
-    )
-    lock: Literal["auto", "none"] = Field(
-        default="auto",
-        description="The run lock: auto, the one of the database; none, for a database that has none to offer "
-        "(then nothing keeps two runs apart).",
     )
     export_url_as: Annotated[tuple[str, ...], BeforeValidator(_variable_names)] = Field(
         default=(),

@@ -219,8 +219,9 @@ class Stopping:
             self._own_signals -= 1
         elif not self._requests:
             self._requests.append((_signal_reason(number), time.monotonic()))
-        elif self._give_up is not None and self._armed and self._seconds_since_request >= DOUBLED_SECONDS:
-            self._push(by_signal_already=True)
+        elif self._give_up is not None and self._seconds_since_request >= DOUBLED_SECONDS:
+            if self._armed:
+                self._push(by_signal_already=True)
             self._end_process()
 
     def _push(self, *, by_signal_already: bool) -> None:

@@ -176,6 +176,9 @@ class Dialect(Protocol):
     def is_autocommit(self, raw: RawConnection) -> bool:
         """Whether each statement on this connection commits by itself."""
 
+    def transaction_open(self, raw: RawConnection) -> bool:
+        """Whether a transaction is open, as the driver knows it; True where it does not tell."""
+
     def waits_for_snapshots(self, statement: str) -> bool:
         """Whether this statement, outside a transaction, waits for old ones to end (a concurrent index build)."""
 

@@ -39,8 +39,10 @@ _CHANGED = (
     "tcp_keepalives_count",
     "client_connection_check_interval",
     "statement_timeout",
+    "idle_session_timeout",
+    "transaction_timeout",
 )
-"""The session settings that are changed for a run; all exist since PostgreSQL 14."""
+"""The session settings that are changed for a run, as far as the server has them: the last is of PostgreSQL 17."""
 
 _CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
 
@@ -113,7 +115,7 @@ class PostgreSQL:
         }
 
     def session(self, raw: RawConnection) -> Session:
-        before = ", ".join(f"current_setting({literal(name)})" for name in _CHANGED)
+        before = ", ".join(f"current_setting({literal(name)}, true)" for name in _CHANGED)
         ((pid, database, schema, user, version, *values),) = rows(
             raw,
             "SELECT pg_backend_pid(), current_database(), current_schema(), session_user, "
@@ -126,7 +128,9 @@ class PostgreSQL:
             schema=str(schema or ""),
             user=str(user),
             server_version=str(version).split()[0],
-            previous=dict(zip(_CHANGED, map(str, values), strict=True)),
+            previous={
+                name: str(value) for name, value in zip(_CHANGED, values, strict=True) if value is not None
+            },
         )
 
     def apply_settings(self, raw: RawConnection, session: Session, options: SessionOptions) -> str:
@@ -138,6 +142,9 @@ class PostgreSQL:
             "application_name": options.application_name,
             # A server default of 2 s took the connection, and the lock with it, away mid-run.
             "idle_in_transaction_session_timeout": "0",
+            "idle_session_timeout": "0",
+            # It is meant for an application's transactions, and ends the connection.
+            "transaction_timeout": "0",
             "tcp_keepalives_idle": str(KEEPALIVE_SECONDS),
             "tcp_keepalives_interval": str(KEEPALIVE_SECONDS),
             "tcp_keepalives_count": str(KEEPALIVE_PROBES),
@@ -145,7 +152,8 @@ class PostgreSQL:
         }
         if options.statement_timeout is not None:
             wanted["statement_timeout"] = milliseconds(options.statement_timeout)
-        ((lock_timeout, *_),) = rows(raw, f"SELECT {_set_all(wanted)}")
+        known = {name: value for name, value in wanted.items() if name in session.previous}
+        ((lock_timeout, *_),) = rows(raw, f"SELECT {_set_all(known)}")
         return str(lock_timeout)
 
     def restore_session(self, raw: RawConnection, session: Session) -> None:
@@ -305,6 +313,11 @@ class PostgreSQL:
 
     def is_autocommit(self, raw: RawConnection) -> bool:
         return bool(getattr(raw, "autocommit", False))
+
+    def transaction_open(self, raw: RawConnection) -> bool:
+        # Both psycopgs know it from the protocol; 0 is libpq's PQTRANS_IDLE (34.2).
+        information = getattr(getattr(raw, "driver_connection", raw), "info", None)
+        return getattr(information, "transaction_status", None) != 0
 
     def waits_for_snapshots(self, statement: str) -> bool:
         # A word, not a parse: outside a transaction a false alarm only lengthens one statement's lock timeout.

@@ -66,15 +66,19 @@ def execute(run: Run, config: Config) -> None:
         try:
             with environment:
                 script.run_env()
-        except Exception as error:
-            if run.again is None and run.failure is None and not run.supervisor.stopping:
-                classify(error, run, config)
-        except SystemExit as error:
-            if run.again is None and run.failure is None:
+        except BaseException as error:
+            if run.supervisor.stopping and not isinstance(error, Exception):
+                raise
+            if run.again is None and run.failure is None and not _ends_well(error, run):
                 classify(error, run, config)
         finally:
             run.supervisor.left_project()
             seam.leave()
+
+
+def _ends_well(error: BaseException, run: Run) -> bool:
+    """A stop is told by what asked for it; what ``sys.exit(0)`` leaves behind is for the verdict to judge."""
+    return run.supervisor.stopping or (isinstance(error, SystemExit) and error.code in (None, 0))
 
 
 def render_sql(settings: Settings, revision: str, direction: str, output: TextIO) -> None:
@@ -142,7 +146,7 @@ def _translated(config: Config) -> Iterator[None]:
     """Whatever Alembic, ``env.py`` or a revision raises, as one of our errors."""
     try:
         yield
-    except MigratorError:
+    except (MigratorError, BrokenPipeError):
         raise
     except (Exception, SystemExit) as error:
         raise translate(error, config) from error
@@ -163,12 +167,15 @@ def _project_environment(settings: Settings) -> Iterator[None]:
     # libpq then bounds its own handshake, also where only env.py knows the database.
     additions.setdefault("PGCONNECT_TIMEOUT", str(max(2, round(settings.connect_timeout))))
     before = {name: os.environ.get(name) for name in additions}
+    folder = os.getcwd()
     for name, value in additions.items():
         if name != "PGCONNECT_TIMEOUT" or before[name] is None:
             os.environ[name] = value
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):
+            os.chdir(folder)  # Some go elsewhere, and env.py may be run once more.
         for name, earlier in before.items():
             if earlier is None:
                 os.environ.pop(name, None)

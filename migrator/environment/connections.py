@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import socket
 from collections.abc import Callable
@@ -12,13 +13,13 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection
 
 from migrator import urls
-from migrator.database import on_connection_like
+from migrator.database import bounded, on_connection_like
 from migrator.dialects import LockKey, RawConnection, SessionOptions, dialect_named
 from migrator.environment.identity import prove_identity, prove_identity_by_probe, refuse_poolers
 from migrator.environment.state import Again, Held, Run, RunAgain, TargetRun
 from migrator.errors import LockLost
 from migrator.events import LockHeld, LockWaiting, TargetKnown
-from migrator.lock import RunLock, locked_out
+from migrator.lock import RunLock, locked_out, next_telling
 from migrator.results import Target
 
 
@@ -26,11 +27,15 @@ class Connections:
     """What one execution of ``env.py`` connects with.
 
     :param failed: told of a lock that was lost, before that is raised.
+    :param left_transaction: told of a statement that no rollback undoes.
     """
 
-    def __init__(self, run: Run, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, run: Run, failed: Callable[[BaseException], None], left_transaction: Callable[[], None]
+    ) -> None:
         self._run = run
         self._failed = failed
+        self._left_transaction = left_transaction
         self._held: list[Held] = []
 
     def prepare(self, connection: Connection) -> Held:
@@ -39,6 +44,7 @@ class Connections:
         for held in self._held:
             if held.raw is raw and not held.returned:
                 held.connection = connection
+                self._look_at_schema(held)
                 return held
         self._learn_password(connection.engine.url)
         dialect = dialect_named(connection.dialect.name)
@@ -52,6 +58,20 @@ class Connections:
         self._listen(held)
         self._held.append(held)
         return held
+
+    def _look_at_schema(self, held: Held) -> None:
+        """``env.py`` may set ``search_path`` between two calls: one tenant after the other on one connection."""
+        schema = held.dialect.session(held.raw).schema
+        if not held.connection.in_transaction():
+            held.raw.commit()
+        held.session = dataclasses.replace(held.session, schema=schema)
+
+    def target_at(self, held: Held, target: TargetRun, schema: str, table: str) -> TargetRun:
+        """``target``, or another one where that was found to be of another version table before."""
+        if target.version_table in (None, (schema, table)):
+            return target
+        key = LockKey(held.session.database, schema, table)
+        return self._run.targets.setdefault(key, self._new_target(held, key))
 
     def take(self, held: Held, key: LockKey) -> TargetRun:
         """Lock the target of that key on ``held``, and make it known."""
@@ -92,7 +112,10 @@ class Connections:
         for held in self._held:
             if not held.returned:
                 with contextlib.suppress(Exception):
-                    self._return(held)
+                    if self._run.supervisor.stopping:
+                        self._return_from_whoever_uses_it(held)
+                    else:
+                        self._return(held)
             for undo in held.undo:
                 with contextlib.suppress(Exception):
                     undo()
@@ -122,7 +145,9 @@ class Connections:
             # Waiting here would keep whatever env.py's transaction has locked, and read from an old snapshot.
             if not lock.try_take():
                 holder = held.dialect.holder(held.raw, key)
-                run.report(LockWaiting(holder, run.lock_waited, run.settings.run_lock_timeout))
+                if run.lock_told < 0 or run.lock_waited >= next_telling(run.lock_told):
+                    run.lock_told = run.lock_waited
+                    run.report(LockWaiting(holder, run.lock_waited, run.settings.run_lock_timeout))
                 raise RunAgain(Again.RUN_LOCK, Again.RUN_LOCK.value, locked_out(holder, run.lock_waited))
             waited = 0.0
         else:
@@ -194,19 +219,25 @@ class Connections:
     def _before_commit(self, held: Held) -> Callable[[Connection], None]:
         def check(_connection: Connection) -> None:
             self._run.supervisor.check()
-            for lock in list(held.locks.values()):
-                try:
-                    lock.check()
-                except LockLost as lost:
-                    self._failed(lost)
-                    raise
+            self._check_locks(held)
 
         return check
+
+    def _check_locks(self, held: Held) -> None:
+        for lock in list(held.locks.values()):
+            try:
+                lock.check()
+            except LockLost as lost:
+                self._failed(lost)
+                raise
 
     def _before_statement(self, held: Held) -> Callable[..., None]:
         def before(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
             self._run.supervisor.statement_began()
-            if not held.dialect.waits_for_snapshots(statement) or not held.dialect.is_autocommit(held.raw):
+            if not held.dialect.is_autocommit(held.raw):
+                return
+            self._left_transaction()
+            if not held.dialect.waits_for_snapshots(statement):
                 return
             if held.dialect.lock_timeout(held.raw) == held.lock_timeout:
                 held.dialect.set_lock_timeout(held.raw, self._run.settings.index_lock_timeout)
@@ -215,8 +246,16 @@ class Connections:
         return before
 
     def _after_statement(self, held: Held) -> Callable[..., None]:
-        def after(*_: Any) -> None:
+        def after(connection: Connection, *_: Any) -> None:
             held.restore_lock_timeout()
+            if (
+                connection.in_transaction()
+                and not held.dialect.is_autocommit(held.raw)
+                and not held.dialect.transaction_open(held.raw)
+            ):
+                # The revision ended Alembic's transaction itself: op.execute("COMMIT").
+                self._left_transaction()
+                self._check_locks(held)
 
         return after
 
@@ -228,6 +267,13 @@ class Connections:
             lambda raw: held.dialect.cancel(raw, held.session.backend_pid),
             self._run.settings.connect_timeout,
         )
+
+    def _return_from_whoever_uses_it(self, held: Held) -> None:
+        """A thread of ``env.py``'s may be in a statement still: end that first, and do not wait for long."""
+        seconds = self._run.settings.connect_timeout
+        with contextlib.suppress(Exception):
+            self._cancel(held)
+        bounded(lambda: self._return(held), seconds)
 
     def _return(self, held: Held) -> None:
         """Unlock, and put the session's settings back."""

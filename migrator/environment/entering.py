@@ -13,7 +13,7 @@ from migrator.drivers import DRIVERS
 from migrator.environment.failures import no_such_revision, place_in
 from migrator.environment.listing import relative
 from migrator.environment.state import Again, Run, RunAgain
-from migrator.errors import ConfigurationError, HistoryError, MigrationFailed, MigratorError
+from migrator.errors import AccessRefused, ConfigurationError, HistoryError, MigrationFailed, MigratorError
 
 RACES = (ErrorKind.CATALOG_RACE, ErrorKind.SERIALIZATION, ErrorKind.DEADLOCK, ErrorKind.LOCK_TIMEOUT)
 """Before the lock is held, other runners do the same at the same moment: ``CREATE SCHEMA IF NOT EXISTS`` from
@@ -44,13 +44,25 @@ def translate(error: BaseException, config: Config, *, changed: bool = False) ->
     :param changed: migrations have run, so "nothing was changed" would be a lie.
     """
     found = _server_error(error)
-    if found is not None and (found.kind.may_pass or found.kind in (ErrorKind.REFUSED, ErrorKind.DENIED)):
-        return connection_error(found, "env.py connects by itself", "env.py or the settings that it reads")
+    if found is not None and (found.kind.may_pass or found.kind is ErrorKind.REFUSED):
+        failure = connection_error(found, "env.py connects by itself", "env.py or the settings that it reads")
+        if changed:
+            failure.next_step = failure.next_step.removesuffix(" Nothing was changed.")
+        return failure
     missing = _missing_driver(error)
     if missing is not None:
         return missing
     file, line = _place(error, config)
     nothing = "" if changed else " Nothing was changed."
+    if found is not None and found.kind is ErrorKind.DENIED:
+        return AccessRefused(
+            "a statement of env.py's was refused",
+            details=(str(found), *found.further),
+            file=file,
+            line=line,
+            sqlstate=found.sqlstate,
+            next_step=f"Grant what the statement needs, or run as the owner; then run again.{nothing}",
+        )
     if isinstance(error, CommandError):
         said, details = no_such_revision(error, ()) or (_one_line(error), ())
         return HistoryError(

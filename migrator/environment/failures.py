@@ -21,6 +21,7 @@ from migrator.errors import (
     MigrationFailed,
     MigratorError,
 )
+from migrator.redaction import without_secret_literals
 from migrator.results import Blocker, Statement
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def describe_failure(
     if isinstance(error, MigratorError):
         return _placed(error, error, step_run)
     text = getattr(error, "statement", None)
-    statement = Statement(str(text)) if text else None
+    statement = Statement(without_secret_literals(str(text))) if text else None
     message = _step_message(step_run)
     nothing = "" if run.changed else " Nothing was changed."
     if found is None:
@@ -135,6 +136,8 @@ def no_such_revision(error: BaseException, known: Collection[str]) -> tuple[str,
     if not isinstance(error.__cause__, ResolutionError):
         return None
     asked = str(error.__cause__.argument)
+    if "://" in asked:
+        return "a URL was given in the place of a revision", ()
     begun = sorted(name for name in known if asked and name.startswith(asked))
     if len(begun) > 1:
         return f"several revisions begin with {asked}: {', '.join(begun)}", ()

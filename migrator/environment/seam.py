@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from alembic.runtime.environment import EnvironmentContext
@@ -17,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from migrator.dialects import LockKey
 from migrator.environment.connections import Connections
+from migrator.environment.source import names_its_transaction
 from migrator.environment.state import Run, RunAgain
 from migrator.environment.steps import Steps
 
@@ -34,8 +36,9 @@ class Seam:
         self._environment = environment
         self._run = run
         self._one_transaction = False
-        self._connections = Connections(run, self._failed)
-        self.steps = Steps(run, self._connections.take_resolved)
+        self._ends_transaction_itself = names_its_transaction(Path(environment.script.dir) / "env.py")
+        self._connections = Connections(run, self._failed, self._left_transaction)
+        self.steps = Steps(run, self._connections.take_resolved, self._connections.target_at)
         self._configure = environment.configure
         self._begin_transaction = environment.begin_transaction
         self._run_migrations = environment.run_migrations
@@ -61,7 +64,7 @@ class Seam:
             run.again = again
             raise
         self._one_transaction = False
-        if not run.reads_only:
+        if not run.reads_only and not self._ends_transaction_itself:
             options.setdefault("transaction_per_migration", True)
         options["on_version_apply"] = (
             *_as_tuple(options.get("on_version_apply")),
@@ -119,6 +122,9 @@ class Seam:
 
     def _failed(self, error: BaseException) -> None:
         self.steps.failed(error)
+
+    def _left_transaction(self) -> None:
+        self.steps.left_transaction()
 
     def _autocommit_block(self, context: MigrationContext) -> Callable[[], Any]:
         real = context.autocommit_block

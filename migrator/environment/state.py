@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from migrator.settings import Settings
+
+
+_RELATIVE = re.compile(r"[+-]\d+$")
 
 
 class Again(enum.Enum):
@@ -121,6 +125,7 @@ class Run:
     :ivar command: ``upgrade``, ``downgrade``, ``stamp``, or ``status`` (which locks and changes nothing).
     :ivar arguments: what Alembic's command line would have got, for ``config.cmd_opts``.
     :ivar failure: the first failure that was seen, whatever ``env.py`` made of it.
+    :ivar lock_waited: seconds, over all executions; ``lock_told``: of them, when that was last reported.
     :ivar again: set when this execution of ``env.py`` must be followed by another.
     """
 
@@ -138,10 +143,16 @@ class Run:
     cause: BaseException | None = None
     again: RunAgain | None = None
     lock_waited: float = 0.0
+    lock_told: float = -1.0
     configured: bool = False
     announced: set[LockKey] = field(default_factory=set)
     script: Any = None
     changed: bool = False
+
+    @property
+    def relative(self) -> bool:
+        """The target is so many steps from where the database is (``+1``, ``-2``, ``label@-1``)."""
+        return _RELATIVE.search(self.revision) is not None
 
     @property
     def reads_only(self) -> bool:

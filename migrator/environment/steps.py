@@ -6,17 +6,17 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import MigrationContext
 
 from migrator.database import on_connection_like
 from migrator.dialects import ErrorKind
 from migrator.environment.failures import describe_failure, unloadable
-from migrator.environment.listing import check_history, describe_step, goal_of
+from migrator.environment.listing import ancestors, check_history, describe_step, goal_of
 from migrator.environment.state import Again, Held, Run, RunAgain, StepRun, TargetRun
-from migrator.errors import LockTimeoutExhausted, MigrationFailed, MigratorError
+from migrator.errors import HistoryError, LockLost, LockTimeoutExhausted, MigrationFailed, MigratorError
 from migrator.events import (
     InvalidIndexesFound,
     Planned,
@@ -26,6 +26,9 @@ from migrator.events import (
 )
 from migrator.results import Blocker, Outcome, StepResult
 
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
 RETRY_KINDS = (ErrorKind.LOCK_TIMEOUT, ErrorKind.DEADLOCK)
 """Errors after which the same revision, begun anew, may succeed."""
 
@@ -33,6 +36,7 @@ PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 8.0
 """First and longest pause between two tries of a revision, before jitter: traffic gets through in between."""
 
 TakeResolved = Callable[[Held, TargetRun, str, str], bool]
+TargetAt = Callable[[Held, TargetRun, str, str], TargetRun]
 
 AlembicSteps = tuple[Any, ...]
 """Alembic's step objects."""
@@ -41,9 +45,10 @@ AlembicSteps = tuple[Any, ...]
 class Steps:
     """The steps of one execution of ``env.py``."""
 
-    def __init__(self, run: Run, take_resolved: TakeResolved) -> None:
+    def __init__(self, run: Run, take_resolved: TakeResolved, target_at: TargetAt) -> None:
         self._run = run
         self._take_resolved = take_resolved
+        self._target_at = target_at
         self._context: MigrationContext | None = None
         self._held: Held | None = None
         self._target: TargetRun | None = None
@@ -69,6 +74,7 @@ class Steps:
             return run.list_steps(script, current)
         table = held.dialect.version_table(held.raw, *self._table)
         if table is not None:
+            target = self._target = self._target_at(held, target, *table)
             target.version_table = table
             if not self._take_resolved(held, target, *table):
                 current = context.get_current_heads()
@@ -80,14 +86,34 @@ class Steps:
             return []
         self._refuse_old_snapshot(held, target, current)
         planned: AlembicSteps = ()
-        if not check_history(script, current, run):
-            try:
-                planned = tuple(run.list_steps(script, current))
-            except (MigratorError, RunAgain):
-                raise
-            except Exception as error:
-                raise unloadable(error, script, run) from error
+        try:
+            if not check_history(script, current, run):
+                planned = tuple(self._planned(script, current, target))
+        except (MigratorError, RunAgain):
+            raise
+        except Exception as error:
+            raise unloadable(error, script, run) from error
         return self._run_all(planned, context, held, target, current)
+
+    def _planned(self, script: ScriptDirectory, current: tuple[str, ...], target: TargetRun) -> Sequence[Any]:
+        """Alembic's steps. ``-2`` counts from where the run began, also when ``env.py`` is run once more."""
+        run = self._run
+        before = target.before
+        if not run.relative or before is None or set(before) == set(current):
+            return run.list_steps(script, current)
+        steps = run.list_steps(script, before)
+        have, began_with = ancestors(script, current), ancestors(script, before)
+        left = [step for step in steps if (step.revision.revision in have) is not step.is_upgrade]
+        done = {step.revision.revision for step in steps if step not in left}
+        if have != (began_with - done if run.command == "downgrade" else began_with | done):
+            raise HistoryError(
+                f"somebody else changed the revision of the database between two tries of {run.revision}",
+                details=(
+                    f"it was at {', '.join(before) or 'base'}, and is at {', '.join(current) or 'base'}",
+                ),
+                next_step="Look at migrator status, and name the revision to go to by its id.",
+            )
+        return left
 
     def on_version_apply(self, *, heads: set[str], **_rest: Any) -> None:
         """Alembic moved the version rows of the current target, in the step's transaction."""
@@ -113,8 +139,21 @@ class Steps:
 
     def completed(self) -> None:
         """``run_migrations`` returned."""
-        self._run.supervisor.step_ended()
+        run, target = self._run, self._target
+        run.supervisor.step_ended()
         self._current = None
+        failure = run.failure
+        if failure is None or target is None or isinstance(failure, LockLost):
+            return
+        step = target.steps.get(failure.revision or "")
+        if step is not None and step.finished:
+            # env.py tried again by itself, and this time it worked.
+            run.failure = run.cause = None
+
+    def left_transaction(self) -> None:
+        """A statement of the current step is committed, or was outside a transaction: no rollback undoes it."""
+        if self._current is not None:
+            self._current.autocommit = True
 
     def failed(self, error: BaseException) -> None:
         """Something was raised while the steps ran. The first failure is kept, whatever becomes of ``error``."""
@@ -158,7 +197,9 @@ class Steps:
             run.changed = True
             yield planned_step
             step_run.duration = time.monotonic() - step_run.began
-            step_run.finished = True
+            # In a transaction of env.py's the step is not committed yet, and a later failure undoes it.
+            step_run.finished = step_run.autocommit or not context._in_external_transaction
+            step_run.finished &= step_run.autocommit or context._transaction_per_migration
             run.supervisor.step_ended()
             self._current = None
             result = StepResult(step, Outcome.APPLIED, step_run.duration, step_run.tries, step_run.autocommit)
@@ -218,7 +259,8 @@ class Steps:
             return None
         now = time.monotonic()
         if self._lock_trouble_since is None:
-            self._lock_trouble_since = now - step_run.duration
+            # What the try did before it had to wait is work, not trouble.
+            self._lock_trouble_since = now - min(step_run.duration, self._run.settings.lock_timeout)
         left = self._run.settings.lock_retry_timeout - (now - self._lock_trouble_since)
         pause = min(LONGEST_PAUSE_SECONDS, PAUSE_SECONDS * 1.5 ** (step_run.tries - 1)) * random.uniform(
             0.6, 1.4

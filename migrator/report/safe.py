@@ -13,6 +13,7 @@ from dataclasses import fields, is_dataclass
 from typing import TypeVar, cast
 
 from migrator.errors import MigratorError
+from migrator.redaction import without_secret_literals
 
 Redact = Callable[[str], str]
 """Takes any text and returns it with the secrets in it masked."""
@@ -111,7 +112,7 @@ def shortened(text: str, limit: int) -> str:
 def statement_words(text: str, limit: int = STATEMENT_LIMIT) -> str:
     """An SQL statement on one line, its beginning where it is long."""
     # Cut before the costly work: a bulk insert may have megabytes.
-    return shortened(one_line(text[: limit * 8]), limit)
+    return shortened(without_secret_literals(one_line(text[: limit * 8])), limit)
 
 
 def display_width(text: str) -> int:

@@ -63,7 +63,7 @@ def test_a_module_that_skips_itself_is_a_failure_in_ci(tmp_path: Path) -> None:
 
 def test_nothing_of_the_surrounding_configuration_leaks_in(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
-        "MIGRATOR_LOCK",
+        "MIGRATOR_POOLER",
         "DATABASE_URL",
         "TEST_DATABASE_URL",
         "DB_HOST",

@@ -78,7 +78,6 @@ def test_every_setting_of_the_table_has_its_default(load: Load) -> None:
         "allow_empty": False,
         "allow_other_targets": False,
         "pooler": "refuse",
-        "lock": "auto",
         "export_url_as": (),
         "log_format": "text",
         "json_output": False,
@@ -118,7 +117,6 @@ def test_names_are_one_per_idea() -> None:
         ("verbose", "0", False),
         ("json_output", "true", True),
         ("pooler", "session", "session"),
-        ("lock", "none", "none"),
         ("log_format", "json", "json"),
         ("config", "db/alembic.ini", "db/alembic.ini"),
         ("env", "pre-prod", "pre-prod"),
@@ -252,7 +250,7 @@ def test_the_variables_of_a_kubernetes_service_are_no_settings(load: Load) -> No
         ("deadline", "0", "too short", "at least 1ms"),
         ("deadline", "1000h", "too long", "at most 596h"),
         ("pooler", "transaction", "'transaction' is not one of the choices", "'refuse' or 'session'"),
-        ("lock", "advisory", "choices", "'auto' or 'none'"),
+        ("pooler", "transaction", "choices", "'refuse' or 'session'"),
         ("log_format", "xml", "choices", "'text' or 'json'"),
         ("allow_ahead", "perhaps", "'perhaps' is neither yes nor no", "yes or no"),
         ("export_url_as", "DEV-URL", "variable names", "DEV_DATABASE_URL"),
@@ -275,9 +273,9 @@ def test_a_wrong_value_is_refused_with_its_name_its_source_and_what_is_allowed(
 
 
 def test_every_wrong_value_is_told_at_once(load: Load) -> None:
-    message = refused(lambda: load({"MIGRATOR_WAIT_TIMEOUT": "soon", "MIGRATOR_LOCK": "advisory"}))
+    message = refused(lambda: load({"MIGRATOR_WAIT_TIMEOUT": "soon", "MIGRATOR_POOLER": "transaction"}))
     assert "wait-timeout (MIGRATOR_WAIT_TIMEOUT)" in message
-    assert "lock (MIGRATOR_LOCK)" in message
+    assert "pooler (MIGRATOR_POOLER)" in message
 
 
 def test_a_url_in_the_wrong_variable_is_not_shown(load: Load) -> None:
@@ -367,7 +365,7 @@ def test_a_file_in_the_secrets_directory_is_found_by_its_name(load: Load, tmp_pa
 def test_other_files_in_the_secrets_directory_are_somebody_elses(load: Load, tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
     secrets.mkdir()
-    for name in ("config", "name", "lock", "env", "verbose", "migrator_password", "database-url.bak"):
+    for name in ("config", "name", "pooler", "env", "verbose", "migrator_password", "database-url.bak"):
         (secrets / name).write_text("other")
     (secrets / "migrator_name").mkdir()
     settings = load({"MIGRATOR_SECRETS_DIR": "secrets"})
