@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from migrator.api import status, upgrade, verify, wait
 from migrator.errors import (
     AccessRefused,
-    CheckFailed,
     ConfigurationError,
     ConnectionLost,
     DatabaseUnreachable,
@@ -43,7 +42,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AccessRefused",
-    "CheckFailed",
     "ConfigurationError",
     "ConnectionLost",
     "DatabaseUnreachable",

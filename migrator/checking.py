@@ -9,11 +9,15 @@ from migrator.inspection import status
 from migrator.results import CheckResult, Finding
 from migrator.revisions import history_error, syntax_problem
 from migrator.settings import Settings
+from migrator.stopping import GiveUp
 
 
-def check(settings: Settings, report: Reporter, *, offline: bool) -> CheckResult:
+def check(
+    settings: Settings, report: Reporter, *, offline: bool, give_up: GiveUp | None = None
+) -> CheckResult:
     """Look at the configuration, the revision graph, every revision file and, unless ``offline``, the database.
 
+    :param give_up: see :class:`migrator.stopping.Stopping`.
     :raises ConfigurationError: there is no Alembic configuration to look at.
     :raises MigratorError: the database cannot be reached.
     """
@@ -28,7 +32,7 @@ def check(settings: Settings, report: Reporter, *, offline: bool) -> CheckResult
         findings.append(Finding("env.py", f"syntax error: {text}", file, line, "Correct the file."))
     if not offline and not findings and settings.database is not None:
         checked += ["version table readable", "indexes valid"]
-        findings += _database(settings, report)
+        findings += _database(settings, report, give_up)
     return CheckResult(tuple(checked), tuple(findings))
 
 
@@ -53,9 +57,9 @@ def _imports(config: environment.Config) -> list[Finding]:
     ]
 
 
-def _database(settings: Settings, report: Reporter) -> list[Finding]:
+def _database(settings: Settings, report: Reporter, give_up: GiveUp | None) -> list[Finding]:
     try:
-        found = status(settings, report)
+        found = status(settings, report, give_up)
     except (HistoryError, ConfigurationError) as error:
         return [_finding("database", error)]
     findings = []

@@ -80,7 +80,9 @@ def _run(process: Process, order: Order) -> ExitCode:
 
 
 def _no_url(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-    """A URL belongs nowhere near a command line, where each user of the machine can read it."""
+    """Refuse what is no revision. A URL does not belong where each user of the machine can read it."""
+    if value == "":
+        raise click.BadParameter("it is empty; leave it out for head")
     if any("://" in part for part in ([value] if isinstance(value, str) else value)):
         raise click.BadParameter(
             "that is a URL, and not a revision; the database is named by MIGRATOR_DATABASE_URL (migrator config "
@@ -143,9 +145,11 @@ def wait(process: Process, goal: str) -> ExitCode:
     from migrator import inspection
 
     if goal == "head":
-        process.report.status(inspection.wait_for_head(process.settings, process.report))
+        process.report.status(inspection.wait_for_head(process.settings, process.report, process.give_up))
     else:
-        process.report.waited(inspection.wait_for_connection(process.settings, process.report))
+        process.report.waited(
+            inspection.wait_for_connection(process.settings, process.report, process.give_up)
+        )
     return ExitCode.OK
 
 
@@ -155,7 +159,7 @@ def status(process: Process, exit_code: bool) -> ExitCode:
     """Say where the database stands: current revision, what is pending, who holds the lock."""
     from migrator import inspection
 
-    found = inspection.status(process.settings, process.report)
+    found = inspection.status(process.settings, process.report, process.give_up)
     code = ExitCode.CHECK_SAYS_NO if exit_code and not found.at_head else ExitCode.OK
     process.report.status(found, code)
     return code
@@ -170,7 +174,7 @@ def check(process: Process, offline: bool) -> ExitCode:
     """
     from migrator.checking import check as look
 
-    result = look(process.settings, process.report, offline=offline)
+    result = look(process.settings, process.report, offline=offline, give_up=process.give_up)
     process.report.check(result)
     return ExitCode.OK if result.passed else ExitCode.CHECK_SAYS_NO
 
@@ -210,7 +214,7 @@ def current(process: Process, check_heads: bool) -> ExitCode:
     """Print the revision that the database is at, as alembic current does."""
     from migrator import inspection
 
-    found = inspection.status(process.settings, process.report)
+    found = inspection.status(process.settings, process.report, process.give_up)
     code = ExitCode.CHECK_SAYS_NO if check_heads and not found.at_head else ExitCode.OK
     if process.settings.json_output:
         process.report.status(found, code)
@@ -233,7 +237,7 @@ def history(process: Process, rev_range: str | None, indicate_current: bool, lon
 
     rows: list[str] | None = None
     if indicate_current or (rev_range and "current" in rev_range):
-        found = inspection.status(process.settings, process.report)
+        found = inspection.status(process.settings, process.report, process.give_up)
         rows = [revision for target in found.targets for revision in target.current]
     for line in history_lines(process.settings, rev_range, rows, long=long or process.settings.verbose):
         process.stdout.write(f"{line}\n")
@@ -283,7 +287,7 @@ def revision(process: Process, **options: Any) -> ExitCode:
 @click.option("--rev-id", help="This id instead of a generated one.")
 def merge(process: Process, revisions: tuple[str, ...], **options: Any) -> ExitCode:
     """Write a revision that joins REVISIONS (heads: all of them)."""
-    return _alembic(process, ["merge", *_arguments(options), *revisions])
+    return _alembic(process, ["merge", *_arguments(options), "--", *revisions])
 
 
 @command(
@@ -306,9 +310,9 @@ def _arguments(options: dict[str, Any]) -> list[str]:
         if value is True:
             arguments.append(flag)
         elif isinstance(value, tuple):
-            arguments += [part for each in value for part in (flag, each)]
+            arguments += [f"{flag}={each}" for each in value]
         elif value:
-            arguments += [flag, value]
+            arguments.append(f"{flag}={value}")
     return arguments
 
 

@@ -32,6 +32,13 @@ def conclude(state: Run, failure: MigratorError | None, begun: float) -> RunResu
     for target in state.targets.values():
         target_result, unverified = _conclude_target(state, target, failed=failed)
         results.append(target_result)
+        if unverified is not None and state.ends_transaction_itself:
+            unverified.details = (
+                "env.py ends its transaction itself (begin_transaction() as …): a dry run?",
+            )
+            unverified.next_step = (
+                "Run it without what makes env.py roll back. Nothing is applied by a dry run."
+            )
         failure = failure or unverified
     if failure is None and not any(target.before is not None for target in state.targets.values()):
         failure = _nothing_ran(state)

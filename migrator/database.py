@@ -187,6 +187,16 @@ def wait_until_ready(
         tell(facts.version, facts.database, facts.user)
         if writable and facts.read_only:
             raise _NotYet("the server is a read-only standby")
+        if writable and facts.read_only_by_setting:
+            raise AccessRefused(
+                "each transaction is read-only here: default_transaction_read_only is on",
+                details=(f"for {facts.user} in {facts.database}, from {database.source}",),
+                next_step=(
+                    "Take it away where it was set (ALTER ROLE … or ALTER DATABASE … RESET "
+                    "default_transaction_read_only; some providers set it when the disk is full). "
+                    "Nothing was changed."
+                ),
+            )
         return Ready(dialect, facts)
 
     reason = ""

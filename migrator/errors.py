@@ -104,12 +104,6 @@ class ConfigurationError(MigratorError):
     exit_code = ExitCode.USAGE
 
 
-class CheckFailed(MigratorError):
-    """The answer to a check is no."""
-
-    exit_code = ExitCode.CHECK_SAYS_NO
-
-
 class DatabaseUnreachable(MigratorError):
     """The database did not answer within the deadline."""
 

@@ -17,7 +17,7 @@ from migrator.job import Supervision, execute_until_settled
 from migrator.preflight import check_before_connecting
 from migrator.results import Revisions, Status, TargetStatus
 from migrator.settings import Settings
-from migrator.stopping import Stopping, StopRequested
+from migrator.stopping import GiveUp, Stopping, StopRequested
 from migrator.verify import Truth, read_truth
 from migrator.watch import Watch
 
@@ -29,18 +29,20 @@ POLL_SECONDS = (0.5, 5.0)
 LOCK_TIMEOUT_SECONDS = 5.0
 
 
-def status(settings: Settings, report: Reporter) -> Status:
+def status(settings: Settings, report: Reporter, give_up: GiveUp | None = None) -> Status:
     """Where each target of ``env.py`` stands against the revisions of this image. Locks and changes nothing.
 
+    :param give_up: see :class:`migrator.stopping.Stopping`.
     :raises MigratorError: the database cannot be reached or read, or ``env.py`` fails.
     """
-    with _stopping(settings) as stopping:
+    with Stopping(settings.deadline, give_up) as stopping:
         return _status(_look(settings, report, stopping), settings)
 
 
-def wait_for_connection(settings: Settings, report: Reporter) -> DatabaseReady:
+def wait_for_connection(settings: Settings, report: Reporter, give_up: GiveUp | None = None) -> DatabaseReady:
     """Return when the database answers a query, and what it took.
 
+    :param give_up: see :class:`migrator.stopping.Stopping`.
     :raises DatabaseUnreachable: not within ``wait-timeout``.
     """
     begun = time.monotonic()
@@ -50,7 +52,7 @@ def wait_for_connection(settings: Settings, report: Reporter) -> DatabaseReady:
         seen.append(event)
         report(event)
 
-    with _stopping(settings) as stopping:
+    with Stopping(settings.deadline, give_up) as stopping:
         if settings.database is not None:
             _interruptible(stopping, lambda: wait_until_ready(settings, note, stopping.sleep))
         else:
@@ -59,17 +61,18 @@ def wait_for_connection(settings: Settings, report: Reporter) -> DatabaseReady:
     return ready[-1] if ready else DatabaseReady(time.monotonic() - begun, 1)
 
 
-def wait_for_head(settings: Settings, report: Reporter) -> Status:
+def wait_for_head(settings: Settings, report: Reporter, give_up: GiveUp | None = None) -> Status:
     """Return when every target is at head; needs no more than SELECT on the version table.
 
     ``env.py`` runs once, to learn where the version table is; after that only the table is asked.
 
+    :param give_up: see :class:`migrator.stopping.Stopping`.
     :raises DatabaseUnreachable: not at head within ``wait-timeout``; says where it is.
     :raises HistoryError: the database is ahead, and that was not allowed.
     """
     begun = time.monotonic()
     check_before_connecting(settings, "upgrade", "heads")
-    with _stopping(settings) as stopping:
+    with Stopping(settings.deadline, give_up) as stopping:
         state = _look(settings, report, stopping)
         pause = POLL_SECONDS[0]
         shown: object = None
@@ -92,10 +95,6 @@ def wait_for_head(settings: Settings, report: Reporter) -> Status:
             sleep = min(left, pause * random.uniform(0.5, 1.5))
             _interruptible(stopping, functools.partial(stopping.sleep, sleep))
             pause = min(pause * 1.5, POLL_SECONDS[1])
-
-
-def _stopping(settings: Settings) -> Stopping:
-    return Stopping(settings.deadline)
 
 
 def _interruptible(stopping: Stopping, work: Callable[[], Result]) -> Result:

@@ -76,7 +76,14 @@ class Supervision:
     def stopping(self) -> bool:
         return self._stopping.reason is not None
 
+    def entered_project(self) -> None:
+        self._watch.entered_project()
+
+    def configured(self) -> None:
+        self._watch.configured()
+
     def left_project(self) -> None:
+        self._watch.configured()
         self._stopping.disarm()
 
     def connected(self, token: object, cancel: Callable[[], None]) -> None:

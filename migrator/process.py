@@ -120,6 +120,8 @@ def run_command(command: str, options: Mapping[str, Any], work: Callable[[Proces
         except KeyboardInterrupt:
             process.report.failed(Interrupted("stopped by a KeyboardInterrupt"))
             code = ExitCode.INTERRUPTED
+        except SystemExit as ended:  # Alembic's own parser of arguments, which has said why
+            code = ExitCode.OK if ended.code in (None, 0) else ExitCode.USAGE
         except BaseException as error:
             process.report.failed(_bug(error))
             code = ExitCode.BUG

@@ -16,11 +16,14 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 from migrator.errors import DeadlineExceeded, Interrupted, MigratorError, Terminated
+
+GiveUp = Callable[[MigratorError], None]
+"""Told why the process ends, just before it does."""
 
 PUSH_SECONDS = 1.0
 """Pause between two attempts to stop code that goes on."""
@@ -50,9 +53,7 @@ class Stopping:
         the process ends with its exit code. None: the process is not ours to end.
     """
 
-    def __init__(
-        self, deadline_seconds: float | None, give_up: Callable[[MigratorError], None] | None = None
-    ) -> None:
+    def __init__(self, deadline_seconds: float | None, give_up: GiveUp | None = None) -> None:
         self._deadline = None if deadline_seconds is None else time.monotonic() + deadline_seconds
         self._deadline_seconds = deadline_seconds
         self._give_up = give_up
@@ -133,18 +134,8 @@ class Stopping:
         self._stopped.wait(seconds)
         self.check()
 
-    @contextlib.contextmanager
-    def cancelling(self, cancel: Callable[[], None]) -> Iterator[None]:
-        """While this lasts, ``cancel`` ends what runs on the server. It is called in a thread of its own."""
-        token = object()
-        self.add_canceller(token, cancel)
-        try:
-            yield
-        finally:
-            self.remove_canceller(token)
-
     def add_canceller(self, token: object, cancel: Callable[[], None]) -> None:
-        """As :meth:`cancelling`, for callers that cannot use a block."""
+        """Until :meth:`remove_canceller`, ``cancel`` ends what runs on the server. Called in a thread of its own."""
         self._cancellers[token] = cancel
 
     def remove_canceller(self, token: object) -> None:

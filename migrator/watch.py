@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from migrator.events import Reporter, StepRunning
+from migrator.durations import format_duration
+from migrator.events import Notice, Reporter, StepRunning
 from migrator.lock import next_telling
 from migrator.results import Activity, Blocker, Step
 
@@ -45,6 +46,8 @@ class Watch:
         self._first_look = first_look_seconds
         self._live = live
         self._running: _Running | None = None
+        self._entered: float | None = None
+        self._entered_told = 0.0
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -55,10 +58,22 @@ class Watch:
         self._running = None
         self._closed.set()
 
+    def entered_project(self) -> None:
+        """``env.py`` begins: until :meth:`configured`, nothing else says that it takes long."""
+        self._entered, self._entered_told = time.monotonic(), 0.0
+        self._start()
+
+    def configured(self) -> None:
+        """``env.py`` has come to ``context.configure()``, or has ended."""
+        self._entered = None
+
     def began(self, step: Step, number: int, total: int, look: Callable[[], Activity]) -> None:
         """A try of ``step`` begins; ``look`` asks the server what it is doing, from another connection."""
         now = time.monotonic()
         self._running = _Running(step, number, total, now, look, statement_begun=now)
+        self._start()
+
+    def _start(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="migrator-watch", daemon=True)
             self._thread.start()
@@ -79,10 +94,18 @@ class Watch:
     def _watch(self) -> None:
         tick = min(TICK_SECONDS, max(0.02, self._first_look / 2))
         while not self._closed.wait(tick):
-            running = self._running
-            if running is not None:
-                with contextlib.suppress(Exception):
+            running, entered = self._running, self._entered
+            with contextlib.suppress(Exception):
+                if running is not None:
                     self._look_after(running)
+                elif entered is not None:
+                    self._look_at_project(time.monotonic() - entered)
+
+    def _look_at_project(self, seconds: float) -> None:
+        if seconds >= next_telling(self._entered_told):
+            self._entered_told = seconds
+            words = f"running for {format_duration(seconds)}, and has not called context.configure() yet"
+            self._report(Notice("env.py", words))
 
     def _look_after(self, running: _Running) -> None:
         now, statement_begun = time.monotonic(), running.statement_begun

@@ -61,13 +61,18 @@ class ServerError:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What the first query on a connection tells."""
+    """What the first query on a connection tells.
+
+    :ivar read_only: the server is a standby.
+    :ivar read_only_by_setting: it is none, and a setting of role or database makes each transaction read-only.
+    """
 
     version: str
     database: str
     user: str
     read_only: bool
     backend_pid: int
+    read_only_by_setting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +139,11 @@ class Dialect(Protocol):
     def restore_session(self, raw: RawConnection, session: Session) -> None:
         """Put the settings back that ``apply_settings`` changed."""
 
-    def name_session(self, raw: RawConnection, application_name: str) -> None:
-        """Tell others what this session is doing now."""
+    def begin_step(self, raw: RawConnection, application_name: str, lock_timeout: str | None) -> str:
+        """Tell others what this session is doing now, and set its lock timeout; the one that now holds.
+
+        :param lock_timeout: in the server's own notation; None: leave it as it is.
+        """
 
     def watch_connection(self, raw: RawConnection) -> None:
         """Make this end notice a dead peer, where the driver gives access to its socket."""

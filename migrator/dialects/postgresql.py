@@ -97,12 +97,19 @@ class PostgreSQL:
         return read_error(error)
 
     def facts(self, raw: RawConnection) -> ServerFacts:
-        ((version, database, user, read_only, pid),) = rows(
+        ((version, database, user, standby, read_only, pid),) = rows(
             raw,
-            "SELECT current_setting('server_version'), current_database(), session_user, "
-            "pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on', pg_backend_pid()",
+            "SELECT current_setting('server_version'), current_database(), session_user, pg_is_in_recovery(), "
+            "current_setting('transaction_read_only') = 'on', pg_backend_pid()",
         )
-        return ServerFacts(str(version).split()[0], str(database), str(user), bool(read_only), int(pid))
+        return ServerFacts(
+            version=str(version).split()[0],
+            database=str(database),
+            user=str(user),
+            read_only=bool(standby),
+            backend_pid=int(pid),
+            read_only_by_setting=bool(read_only) and not standby,
+        )
 
     def connect_arguments(self, driver: str, timeout_seconds: float) -> dict[str, object]:
         # libpq's limit is in whole seconds and at least 2 (34.1.2); the caller's own limit is the exact one.
@@ -159,9 +166,13 @@ class PostgreSQL:
     def restore_session(self, raw: RawConnection, session: Session) -> None:
         rows(raw, f"SELECT {_set_all(session.previous)}")
 
-    def name_session(self, raw: RawConnection, application_name: str) -> None:
+    def begin_step(self, raw: RawConnection, application_name: str, lock_timeout: str | None) -> str:
         shortened = application_name.encode()[:_IDENTIFIER_LIMIT].decode(errors="ignore")
-        rows(raw, f"SELECT set_config('application_name', {literal(shortened)}, false)")
+        wanted = {"application_name": shortened}
+        if lock_timeout is not None:
+            wanted["lock_timeout"] = lock_timeout
+        ((*_, now),) = rows(raw, f"SELECT {_set_all(wanted)}, current_setting('lock_timeout')")
+        return lock_timeout or str(now)
 
     def watch_connection(self, raw: RawConnection) -> None:
         number = _socket_number(raw)

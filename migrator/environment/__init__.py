@@ -20,6 +20,7 @@ from alembic.util import load_python_file
 
 from migrator import urls
 from migrator.collection import resume_collection
+from migrator.environment.cancelling import cancellable
 from migrator.environment.config import alembic_config, script_locations
 from migrator.environment.entering import classify, translate
 from migrator.environment.failures import place_in
@@ -61,8 +62,14 @@ def execute(run: Run, config: Config) -> None:
         **({"purge": True} if run.purge else {}),
     )
     resume_collection()
-    with _project_environment(run.settings), _ONE_AT_A_TIME, _quiet_alembic(run.settings.verbose):
+    with (
+        _project_environment(run.settings),
+        _ONE_AT_A_TIME,
+        _quiet_alembic(run.settings.verbose),
+        cancellable(run.supervisor),
+    ):
         seam = Seam(environment, run)
+        run.supervisor.entered_project()
         try:
             with environment:
                 script.run_env()
@@ -103,7 +110,7 @@ def run_alembic(settings: Settings, arguments: Sequence[str], output: TextIO) ->
 
     :raises MigratorError: what ``env.py``, a revision or Alembic said.
     """
-    config = alembic_config(settings, list(arguments), stdout=output, output_buffer=output)
+    config = alembic_config(settings, list(arguments) or ["--help"], stdout=output, output_buffer=output)
     options: Any = config.cmd_opts
     function, positional, named = options.cmd
     with (
@@ -155,6 +162,10 @@ def _translated(config: Config) -> Iterator[None]:
 def open_scripts(config: Config) -> ScriptDirectory:
     """Alembic's script directory over revisions that are imported only when they run."""
     script = ScriptDirectory.from_config(config)
+    # env.py may change the working directory before the revisions are looked for.
+    script.dir = os.path.abspath(script.dir)
+    if script.version_locations:
+        script.version_locations = [os.path.abspath(location) for location in script.version_locations]
     install_lazy_revision_map(script)
     return script
 

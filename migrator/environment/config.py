@@ -158,7 +158,7 @@ def _options(settings: Settings, command: Sequence[str]) -> Namespace:
         arguments += ["-c", settings.config]
     arguments += ["-n", settings.name]
     for value in settings.x:
-        arguments += ["-x", value]
+        arguments.append(f"-x{value}")  # in one word: a value may begin with a dash
     return _command_line().parser.parse_args([*arguments, *command])
 
 

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from migrator.database import lost
 from migrator.dialects import ErrorKind, ServerError
@@ -86,7 +86,7 @@ def describe_failure(
             sqlstate=found.sqlstate,
             next_step=f"Run the same command again.{nothing}",
         )
-    elif found.kind is ErrorKind.ALREADY_EXISTS and target is not None and not target.before:
+    elif found.kind is ErrorKind.ALREADY_EXISTS and target is not None and _nothing_recorded(target, run):
         failure = _no_version_table(found, target, statement)
     else:
         failure = MigrationFailed(
@@ -101,6 +101,7 @@ def describe_failure(
 
 def unloadable(error: Exception, script: ScriptDirectory, run: Run) -> MigratorError:
     """The steps could not be listed: a revision that does not import, or a target that does not exist."""
+    nothing = "" if run.changed else " Nothing was changed."
     place = place_in(error, [str(location) for location in script._version_locations])
     cause = error.__cause__ or error
     if type(error).__name__ == "CommandError" and place is None:
@@ -110,7 +111,7 @@ def unloadable(error: Exception, script: ScriptDirectory, run: Run) -> MigratorE
         return HistoryError(
             said,
             details=(*asked, *details),
-            next_step="migrator history lists what this image has. Nothing was changed.",
+            next_step=f"migrator history lists what this image has.{nothing}",
         )
     file, line = place or (None, None)
     if isinstance(cause, SyntaxError) and cause.filename:
@@ -120,7 +121,7 @@ def unloadable(error: Exception, script: ScriptDirectory, run: Run) -> MigratorE
         details=(f"{type(cause).__name__}: {_one_line(cause)}",),
         file=file,
         line=line,
-        next_step="The same image will fail again. Correct the file, build again. Nothing was changed.",
+        next_step=f"The same image will fail again. Correct the file, build again.{nothing}",
     )
 
 
@@ -225,12 +226,14 @@ def _no_version_table(found: ServerError, target: TargetRun, statement: Statemen
     )
 
 
+def _nothing_recorded(target: TargetRun, run: Run) -> bool:
+    """No revision is in the database, and none was applied by this run, in this target or another."""
+    return not target.before and len(run.targets) == 1 and not any(s.finished for s in target.steps.values())
+
+
 def _step_message(step_run: StepRun | None) -> str:
     return (step_run.step.message or step_run.step.revision) if step_run else ""
 
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or "no message"
-
-
-__all__ = ["Any", "describe_failure", "place_in", "unloadable"]

@@ -36,7 +36,7 @@ class Seam:
         self._environment = environment
         self._run = run
         self._one_transaction = False
-        self._ends_transaction_itself = names_its_transaction(Path(environment.script.dir) / "env.py")
+        run.ends_transaction_itself = names_its_transaction(Path(environment.script.dir) / "env.py")
         self._connections = Connections(run, self._failed, self._left_transaction)
         self.steps = Steps(run, self._connections.take_resolved, self._connections.target_at)
         self._configure = environment.configure
@@ -54,6 +54,7 @@ class Seam:
             return
         run = self._run
         run.configured = True
+        run.supervisor.configured()
         try:
             held = self._connections.prepare(connection)
             table = str(options.get("version_table") or DEFAULT_VERSION_TABLE)
@@ -64,7 +65,7 @@ class Seam:
             run.again = again
             raise
         self._one_transaction = False
-        if not run.reads_only and not self._ends_transaction_itself:
+        if not run.reads_only and not run.ends_transaction_itself:
             options.setdefault("transaction_per_migration", True)
         options["on_version_apply"] = (
             *_as_tuple(options.get("on_version_apply")),
@@ -72,7 +73,7 @@ class Seam:
         )
         self._configure(*args, **options)
         context = self._environment.get_context()
-        self.steps.enter(context, held, target, table, schema)
+        self.steps.enter(held, target, table, schema)
         context.autocommit_block = self._autocommit_block(context)  # type: ignore[method-assign]
 
     @contextlib.contextmanager

@@ -61,6 +61,12 @@ class Supervisor(Protocol):
     def stopping(self) -> bool:
         """A stop was asked for."""
 
+    def entered_project(self) -> None:
+        """``env.py`` begins."""
+
+    def configured(self) -> None:
+        """``env.py`` has called ``context.configure(connection=…)``."""
+
     def left_project(self) -> None:
         """``env.py`` has ended: a stop no longer interrupts, it is noted."""
 
@@ -148,6 +154,7 @@ class Run:
     announced: set[LockKey] = field(default_factory=set)
     script: Any = None
     changed: bool = False
+    ends_transaction_itself: bool = False
 
     @property
     def relative(self) -> bool:

@@ -49,18 +49,17 @@ class Steps:
         self._run = run
         self._take_resolved = take_resolved
         self._target_at = target_at
-        self._context: MigrationContext | None = None
         self._held: Held | None = None
         self._target: TargetRun | None = None
         self._table: tuple[str, str | None] = ("", None)
         self._current: StepRun | None = None
         self._lock_trouble_since: float | None = None
+        self._lock_timeout: str | None = None
 
-    def enter(
-        self, context: MigrationContext, held: Held, target: TargetRun, table: str, schema: str | None
-    ) -> None:
+    def enter(self, held: Held, target: TargetRun, table: str, schema: str | None) -> None:
         """Alembic's context for ``target`` was made."""
-        self._context, self._held, self._target = context, held, target
+        self._held, self._target = held, target
+        self._lock_timeout = None
         self._table = (table, schema)
 
     def list(self, current: tuple[str, ...], context: MigrationContext) -> Any:
@@ -77,7 +76,10 @@ class Steps:
             target = self._target = self._target_at(held, target, *table)
             target.version_table = table
             if not self._take_resolved(held, target, *table):
-                current = context.get_current_heads()
+                # Alembic keeps the rows that it read before the lock was ours, and would move those.
+                fresh = context.get_current_heads()
+                if set(fresh) != set(current):
+                    raise RunAgain(Again.RUN_LOCK, "another run ended between the reading and the lock")
         if target.before is None:
             target.before = tuple(sorted(current))
         target.goal = tuple(sorted(current))
@@ -171,7 +173,25 @@ class Steps:
         if contention and not autocommit and not isinstance(error, LockTimeoutExhausted):
             run.again = RunAgain(Again.CONTENTION, str(found), failure)
             return
+        if (
+            found is not None
+            and found.kind is ErrorKind.READ_ONLY
+            and not autocommit
+            and self._is_standby(held)
+        ):
+            run.again = RunAgain(Again.UNREACHABLE, "the server is a read-only standby", failure)
+            return
         run.fail(failure, error)
+
+    def _is_standby(self, held: Held | None) -> bool:
+        """Asked anew, for a revision may have made its own transaction read-only."""
+        if held is None:
+            return False
+        try:
+            seconds = self._run.settings.connect_timeout
+            return on_connection_like(held.engine, held.dialect.facts, seconds).read_only
+        except Exception:
+            return False
 
     def _run_all(
         self, planned: AlembicSteps, context: MigrationContext, held: Held, target: TargetRun, current: Any
@@ -218,7 +238,7 @@ class Steps:
                 step_run.autocommit = _commits_each_statement(held)
                 step_run.began = time.monotonic()
                 run.report(StepStarted(step_run.step, step_run.number, step_run.total, step_run.tries))
-                self._name_session(held, step_run)
+                self._begin_step(held, step_run)
                 run.supervisor.step_began(
                     step_run.step, step_run.number, step_run.total, lambda: self._look(held)
                 )
@@ -314,10 +334,12 @@ class Steps:
         if (fresh or ()) != tuple(sorted(current)):
             raise RunAgain(Again.RUN_LOCK, "env.py's transaction began before the lock was free")
 
-    def _name_session(self, held: Held, step_run: StepRun) -> None:
+    def _begin_step(self, held: Held, step_run: StepRun) -> None:
+        """Name the session after the revision; a lock timeout that the one before changed is put back."""
         import socket
 
-        held.dialect.name_session(held.raw, f"migrator {socket.gethostname()}: {step_run.step.revision}")
+        name = f"migrator {socket.gethostname()}: {step_run.step.revision}"
+        self._lock_timeout = held.dialect.begin_step(held.raw, name, self._lock_timeout)
 
     def _look(self, held: Held) -> Any:
         pid = held.session.backend_pid

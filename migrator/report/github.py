@@ -5,6 +5,7 @@ Escaping follows the runner's own rules for workflow commands (actions/toolkit, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
@@ -26,12 +27,15 @@ def wanted(environ: Mapping[str, str]) -> bool:
     return environ.get("GITHUB_ACTIONS") == "true"
 
 
-def annotation(error: MigratorError) -> str:
-    """The workflow command that marks the file and line of ``error``: ``::error file=…,line=…,title=…::…``."""
+def annotation(error: MigratorError, workspace: str | None = None) -> str:
+    """The workflow command that marks the file and line of ``error``: ``::error file=…,line=…,title=…::…``.
+
+    :param workspace: the folder that GitHub takes paths to be relative to (``GITHUB_WORKSPACE``).
+    """
     failure = failure_of(error)
     headline = f"{failure.revision} {failure.headline}" if failure.revision else failure.headline
     properties = {
-        "file": error.file or "",
+        "file": os.path.relpath(error.file, workspace) if error.file and workspace else error.file or "",
         "line": str(error.line) if error.file and error.line else "",
         "title": f"migrator: {error.exit_code.meaning}",
     }
@@ -66,7 +70,7 @@ def write(
     if not wanted(environ):
         return
     if error is not None and stream is not None:
-        Output(stream).line(annotation(error))
+        Output(stream).line(annotation(error, environ.get("GITHUB_WORKSPACE")))
     path = environ.get("GITHUB_STEP_SUMMARY")
     if path:
         try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
 import pytest
 
+from migrator import embedded
 from migrator.errors import ExitCode
 from tests.acceptance.judging import QUICK, refused, url_with
-from tests.harness import UNSET, Database, Project, Role, table_revisions, transaction, with_driver
+from tests.harness import UNSET, Database, Project, Role, query, table_revisions, transaction, with_driver
 
 MakeProject = Callable[..., Project]
 
@@ -199,18 +201,51 @@ def test_a_server_whose_connections_are_all_taken_is_waited_for(
     assert full.revisions == ["a1"]
 
 
+@pytest.fixture
+def standby() -> Iterator[embedded.EmbeddedPostgres]:
+    """A server that follows another one which will never come; ``pg_promote()`` makes a primary of it."""
+    with embedded.postgres() as server:
+        server.create_database("shop")
+        server.stop()
+        signal_file = server.data_directory / "standby.signal"
+        signal_file.touch()
+        owner = server.data_directory.stat()
+        os.chown(signal_file, owner.st_uid, owner.st_gid)
+        server.start()
+        yield server
+
+
 @either_way
-def test_a_database_that_only_reads_is_taken_for_a_standby_that_may_be_promoted(
-    shop: Project, database: Database, env_py: bool
+def test_a_standby_is_waited_for_and_not_written_to(
+    shop: Project, standby: embedded.EmbeddedPostgres, env_py: bool
+) -> None:
+    known = known_to(env_py, shop, standby.url("shop"))
+    refused(
+        shop,
+        "upgrade",
+        env={**QUICK, "MIGRATOR_CONNECT_TIMEOUT": "5s", **known},
+        code=ExitCode.UNREACHABLE,
+        says=["read-only"],
+        then=[],
+    )
+    running = shop.start("upgrade", env={"MIGRATOR_WAIT_TIMEOUT": "60s", **known})
+    running.wait_for_line("read-only")
+    query(standby.url(), "SELECT pg_promote()")
+    ended = running.wait()
+    assert ended.returncode == 0, ended.output
+
+
+def test_a_database_that_a_setting_makes_read_only_is_not_waited_for(
+    shop: Project, database: Database
 ) -> None:
     database.query(f'ALTER DATABASE "{database.name}" SET default_transaction_read_only = on')
     refused(
         shop,
         "upgrade",
-        env={**QUICK, "MIGRATOR_CONNECT_TIMEOUT": "5s", **known_to(env_py, shop, database.url)},
-        code=ExitCode.UNREACHABLE,
-        says=["read-only"],
-        then=[],
+        env={"MIGRATOR_WAIT_TIMEOUT": "300s"},
+        code=ExitCode.REFUSED,
+        says=["default_transaction_read_only is on"],
+        then=["ALTER ROLE"],
     )
 
 

@@ -377,7 +377,7 @@ def test_releasing_a_lost_lock_says_that_it_was_lost(subject: Subject, lock: Cal
 def test_the_holder_is_named_with_pid_and_application(subject: Subject, lock: Callable[..., RunLock]) -> None:
     application = f"job-{secrets.token_hex(4)}: 9a0c12"
     run, observer = held(lock()), lock()
-    subject.dialect.name_session(run.raw, application)
+    subject.dialect.begin_step(run.raw, application, None)
     run.raw.commit()
     found = subject.dialect.holder(observer.raw, observer.key)
     assert found is not None
@@ -394,7 +394,7 @@ def test_a_long_application_name_is_cut_and_not_refused(
     subject: Subject, lock: Callable[..., RunLock]
 ) -> None:
     run = held(lock())
-    subject.dialect.name_session(run.raw, "pod-ä" * 40)
+    subject.dialect.begin_step(run.raw, "pod-ä" * 40, None)
     run.raw.commit()
     found = subject.dialect.holder(run.raw, run.key)
     assert found is not None
@@ -469,7 +469,7 @@ def test_who_waits_too_long_learns_who_holds_it(
 ) -> None:
     application = f"job-{secrets.token_hex(4)}"
     holder, waiter = held(lock()), lock()
-    subject.dialect.name_session(holder.raw, application)
+    subject.dialect.begin_step(holder.raw, application, None)
     holder.raw.commit()
     pid = subject.backend_pid(holder.raw)
     told: list[Event] = []

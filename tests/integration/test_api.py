@@ -90,11 +90,12 @@ FOREIGN = ("MIGRATOR_", "DB_", "PG", "DATABASE_URL", "ALEMBIC_")
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """These tests run in the process of pytest: nothing of its configuration leaks in, no search path out."""
     for name in [name for name in os.environ if name.startswith(FOREIGN)]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -376,7 +377,8 @@ ENDS: Mapping[str, tuple[list[Revision], str, list[object]]] = {
     "success": ([], "", ["returned", ["a1", "b2"]]),
     "a failure": ([DIVIDE], "", ["MigrationFailed", 20, ["a1", "b2"]]),
     "sys.exit in a revision": ([LEAVE], "", ["MigrationFailed", 20, ["a1", "b2"]]),
-    "sys.exit in env.py": ([], "import sys\nsys.exit(0)\n", ["ConfigurationError", 2, []]),
+    "sys.exit in env.py": ([], "import sys\nsys.exit(1)\n", ["ConfigurationError", 2, []]),
+    "a quiet sys.exit in env.py": ([], "import sys\nsys.exit(0)\n", ["VerificationFailed", 21, []]),
 }
 
 
@@ -484,7 +486,9 @@ def test_each_kind_of_failure_is_a_class_of_its_own_with_an_exit_code() -> None:
     classes = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     failures = {kind for kind in classes if issubclass(kind, errors.MigratorError)} - {errors.MigratorError}
     assert {kind.__name__ for kind in failures} <= set(migrator.__all__)
-    assert {kind.exit_code for kind in failures} == set(migrator.ExitCode) - {0, 1}
+    # The answer to a check is returned, and a bug has no class of its own.
+    raised_codes = {int(kind.exit_code) for kind in failures}
+    assert raised_codes | {0, 1, migrator.ExitCode.CHECK_SAYS_NO} == set(migrator.ExitCode)
     for kind in failures:
         assert kind.__base__ is migrator.MigratorError
         raised = kind()
@@ -742,11 +746,14 @@ migrator.upgrade().nothing
 """
 
 
-def test_a_type_checker_knows_what_is_promised_and_finds_mistakes(tmp_path: Path) -> None:
+def test_a_type_checker_knows_what_is_promised_and_finds_mistakes(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "mistakes.py").write_text(MISTAKES)
-    # Its cache in the repository serves `make check` as well.
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", ".mypy_cache"]
+    assert request.config.cache is not None
+    cache = str(request.config.cache.mkdir("mypy"))
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", cache]
     told = subprocess.run(
         [*command, "--no-error-summary", str(tmp_path / "program.py"), str(tmp_path / "mistakes.py")],
         cwd=REPOSITORY,

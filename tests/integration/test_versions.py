@@ -78,6 +78,7 @@ class Stack:
 
     python: Path
     variables: Mapping[str, str]
+    alembic: tuple[int, ...]
 
     def start(self, project: Project, *arguments: str) -> Running:
         """Start ``python -m migrator`` in a project, on its database."""
@@ -97,21 +98,15 @@ class Stack:
         running = start(str(self.python), "-c", code, env=self.variables, cwd=project.path)
         return checked(running.wait()).stdout.split()
 
-    @property
-    def alembic(self) -> tuple[int, ...]:
-        """The version of Alembic in it."""
-        (found,) = self.python.parent.parent.glob("lib/python*/site-packages/alembic-*.dist-info")
-        return numbers(found.name.removesuffix(".dist-info").partition("-")[2])
-
 
 def lower_bounds(**instead: str) -> list[str]:
     """The declared dependencies and the psycopg extra, pinned to their lower bounds, or to what is said here."""
     later = LATER_FLOORS.get(sys.version_info[:2], {})
-    pinned = []
+    bounds = []
     for declared in (*DECLARED["dependencies"], *DECLARED["optional-dependencies"]["psycopg"]):
         name, _, bound = declared.partition(">=")
-        pinned.append(f"{name}=={instead.get(name) or later.get(name) or bound}")
-    return pinned
+        bounds.append(f"{name}=={instead.get(name) or later.get(name) or bound}")
+    return bounds
 
 
 REQUIREMENTS = {"oldest": lower_bounds(), "between": lower_bounds(alembic="1.16.5", sqlalchemy="2.0.44")}
@@ -164,12 +159,17 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack(request: pytest.FixtureRequest) -> Stack:
     """The newest is what runs the tests: the lock file holds the newest of everything."""
     if request.param == "newest":
-        return Stack(Path(sys.executable), {})
+        return Stack(Path(sys.executable), {}, numbers(metadata.version("alembic")))
     unpacked: Path = request.getfixturevalue("unpacked")
     cache = request.config.cache
     assert cache is not None
     python = virtual_environment(cache.mkdir("versions"), REQUIREMENTS[request.param])
-    return Stack(python, {"PYTHONPATH": str(unpacked)})
+    return Stack(python, {"PYTHONPATH": str(unpacked)}, numbers(pinned(request.param)["alembic"]))
+
+
+def pinned(stack: str) -> dict[str, str]:
+    """The versions that were asked for, by distribution."""
+    return dict(one.replace("[binary]", "").split("==") for one in REQUIREMENTS[stack])
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -182,11 +182,11 @@ def numbers(version: str) -> tuple[int, ...]:
 def test_an_environment_holds_what_was_asked_for_and_the_package_that_ships(
     stack: Stack, project: MakeProject, unpacked: Path, request: pytest.FixtureRequest
 ) -> None:
-    asked = REQUIREMENTS[request.node.callspec.params["stack"]]
-    wanted = dict(one.replace("[binary]", "").split("==") for one in asked)
+    wanted = pinned(request.node.callspec.params["stack"])
     place, own, *versions = stack.evaluate(
         project(), f"migrator.__file__, *map(metadata.version, {['migrator', *wanted]})"
     )
+    assert (unpacked / "migrator" / "py.typed").is_file()
     assert (place, own) == (str(unpacked / "migrator" / "__init__.py"), DECLARED["version"])
     found = dict(zip(wanted, versions, strict=True))
     assert {one: numbers(version) for one, version in found.items()} == {
@@ -196,7 +196,7 @@ def test_an_environment_holds_what_was_asked_for_and_the_package_that_ships(
 
 def test_what_runs_the_tests_is_newer_than_both() -> None:
     for name in ("alembic", "sqlalchemy"):
-        others = [dict(one.split("==") for one in asked)[name] for asked in REQUIREMENTS.values()]
+        others = [pinned(stack)[name] for stack in REQUIREMENTS]
         assert numbers(metadata.version(name)) > max(map(numbers, others))
 
 
