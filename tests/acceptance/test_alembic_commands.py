@@ -194,3 +194,13 @@ def test_a_command_without_a_configured_database_uses_the_projects_own(shop: Pro
     done = shop.migrator("upgrade", env={"MIGRATOR_DATABASE_URL": UNSET}, check=True)
     assert "from env.py" in done.stderr
     assert told(shop, "current") == "c3 (head)\n"
+
+
+def test_arguments_that_begin_with_a_dash_or_are_empty(shop: Project) -> None:
+    assert "usage: alembic" in told(shop, "alembic")
+    assert "usage: alembic" in told(shop, "alembic", "--help")
+    told(shop, "revision", "-m", "-foo bar", "--rev-id", "d4")
+    told(shop, "heads", "-x", "--tenant")
+    for wrong in (["upgrade", ""], ["alembic", "no-such-command"], ["downgrade", "--typo"]):
+        completed = shop.migrator(*wrong)
+        assert completed.returncode == ExitCode.USAGE, completed.output

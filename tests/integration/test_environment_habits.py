@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -250,3 +251,54 @@ def test_a_url_in_the_place_of_a_revision_is_refused_and_not_repeated(project: M
     assert failed.returncode == ExitCode.USAGE, failed.output
     assert "MIGRATOR_DATABASE_URL" in failed.stderr
     assert "top-secret-1" not in failed.output
+
+
+def test_a_lock_timeout_that_a_revision_takes_away_is_back_for_the_next(
+    project: MakeProject, database: Database
+) -> None:
+    shop = project(revisions=table_revisions("a1"))
+    shop.migrator("upgrade", check=True)
+    shop.add_revision("b2", "a1", 'op.execute("SET lock_timeout = 0")')
+    shop.add_revision("c3", "b2", 'op.add_column("t_a1", sa.Column("note", sa.Text))')
+    with transaction(database.url, "SELECT * FROM t_a1"):
+        failed = shop.migrator("upgrade", "--lock-timeout", "100ms", "--lock-retry-timeout", "0")
+    assert failed.returncode == ExitCode.LOCK_TIMEOUT, failed.output
+    assert database.revisions == ["b2"]
+
+
+def test_a_relative_script_location_survives_a_change_of_directory(
+    project: MakeProject, database: Database
+) -> None:
+    env = SYNC_ENV.replace("target_metadata = None", "import os\nos.chdir('/')\ntarget_metadata = None")
+    shop = project(env=env, revisions=table_revisions("a1", "b2"))
+    shop.migrator("upgrade", check=True)
+    assert database.revisions == ["b2"]
+
+
+BLOCKED = """
+from alembic import context
+from sqlalchemy import create_engine, pool, text
+
+engine = create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
+with engine.connect() as connection:
+    connection.execute(text("SELECT pg_advisory_lock(77)"))
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+@pytest.mark.parametrize("command", ["upgrade", "status"])
+def test_an_env_py_that_waits_before_configure_is_told_of_and_can_be_stopped(
+    project: MakeProject, database: Database, command: str
+) -> None:
+    shop = project(env=BLOCKED, revisions=table_revisions("a1"))
+    with transaction(database.url, "SELECT pg_advisory_lock(77)"):
+        run = shop.start(command)
+        run.wait_for_line(r"env.py +running for 5.*has not called context.configure\(\) yet")
+        run.send_signal(signal.SIGTERM)
+        ended = run.wait(9)  # the grace would be 10 s
+        assert ended.returncode == ExitCode.TERMINATED, ended.output
+        assert "stopped by SIGTERM" in ended.stderr
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        assert database.query(others) == [(0,)], "nobody waits for the lock any more"
