@@ -6,9 +6,11 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from migrator.errors import MigratorError, VerificationFailed
 from migrator.events import Reporter, silent
 
 if TYPE_CHECKING:
+    from migrator.redaction import Redactor
     from migrator.results import RunResult, Status
     from migrator.settings import Settings
 
@@ -32,12 +34,12 @@ def upgrade(
     :raises MigratorError: one subclass for each kind of failure; ``error.result`` says what had been done.
     """
 
-    def work() -> RunResult:
+    def work(chosen: Settings, redactor: Redactor) -> RunResult:
         from migrator.job import Order, run
 
-        return run(Order.upgrade(revision), _settings(settings, options), on_event)
+        return run(Order.upgrade(revision), chosen, on_event, learn_secret=redactor.add)
 
-    return _outside_event_loops(work)
+    return _call(work, settings, options)
 
 
 def wait(
@@ -52,16 +54,18 @@ def wait(
     :raises DatabaseUnreachable: not within ``wait_timeout`` seconds.
     :raises MigratorError: waiting is in vain: a wrong password, a database that is ahead.
     """
+    if for_ not in ("connection", "head"):
+        raise ValueError(f"cannot wait for {for_!r}: for_ is 'connection' or 'head'")
 
-    def work() -> None:
+    def work(chosen: Settings, _: Redactor) -> None:
         from migrator import inspection
 
         if for_ == "head":
-            inspection.wait_for_head(_settings(settings, options), on_event)
+            inspection.wait_for_head(chosen, on_event)
         else:
-            inspection.wait_for_connection(_settings(settings, options), on_event)
+            inspection.wait_for_connection(chosen, on_event)
 
-    _outside_event_loops(work)
+    _call(work, settings, options)
 
 
 def status(*, settings: Settings | None = None, on_event: Reporter = silent, **options: Any) -> Status:
@@ -70,31 +74,39 @@ def status(*, settings: Settings | None = None, on_event: Reporter = silent, **o
     :raises MigratorError: the database cannot be reached or read.
     """
 
-    def work() -> Status:
+    def work(chosen: Settings, _: Redactor) -> Status:
         from migrator import inspection
 
-        return inspection.status(_settings(settings, options), on_event)
+        return inspection.status(chosen, on_event)
 
-    return _outside_event_loops(work)
+    return _call(work, settings, options)
 
 
 def verify(*, settings: Settings | None = None, on_event: Reporter = silent, **options: Any) -> Status:
     """As :func:`status`, for callers that go on only if the database is at head.
 
     :raises VerificationFailed: it is not; the message says where it is.
+    :raises MigratorError: it is ahead and ``allow_ahead`` was not set, or cannot be reached or read.
     """
-    from migrator.errors import VerificationFailed
 
-    found = status(settings=settings, on_event=on_event, **options)
-    for target in found.targets:
-        if not target.at_head:
-            raise VerificationFailed(
-                f"the database is at {', '.join(target.current) or 'base'} "
-                f"and not at {', '.join(target.heads) or 'base'}",
-                details=(f"pending: {', '.join(p.revision for p in target.pending) or 'none'}",),
-                next_step="migrator upgrade applies what is pending.",
-            )
-    return found
+    def work(chosen: Settings, _: Redactor) -> Status:
+        from migrator import inspection
+
+        found = inspection.status(chosen, on_event)
+        if not inspection.satisfied(found, chosen):
+            raise _not_at_head(found)
+        return found
+
+    return _call(work, settings, options)
+
+
+def _not_at_head(found: Status) -> VerificationFailed:
+    target = next(target for target in found.targets if target.pending)
+    return VerificationFailed(
+        f"the database is at {', '.join(target.current) or 'base'} and not at {', '.join(target.heads)}",
+        details=(f"pending: {', '.join(one.revision for one in target.pending)}",),
+        next_step="migrator upgrade applies what is pending.",
+    )
 
 
 def _settings(settings: Settings | None, options: dict[str, Any]) -> Settings:
@@ -105,6 +117,30 @@ def _settings(settings: Settings | None, options: dict[str, Any]) -> Settings:
     from migrator.settings import load_settings
 
     return load_settings(options, caller="python")
+
+
+def _call(
+    work: Callable[[Settings, Redactor], Result], settings: Settings | None, options: dict[str, Any]
+) -> Result:
+    """``work`` with the settings. No password is in an error that leaves: programs log what they catch."""
+
+    def masked() -> Result:
+        from migrator.redaction import Redactor
+
+        chosen, redactor = _settings(settings, options), Redactor()
+        try:
+            for secret, never in chosen.secrets():
+                redactor.add(secret, never=never)
+            return work(chosen, redactor)
+        except MigratorError as error:
+            from migrator.report.safe import redacted_error
+
+            # The error itself, for it goes on with its traceback.
+            error.__dict__.update(redacted_error(error, redactor.redact).__dict__)
+            error.args = (error.message,)
+            raise
+
+    return _outside_event_loops(masked)
 
 
 def _outside_event_loops(work: Callable[[], Result]) -> Result:

@@ -18,7 +18,7 @@ from migrator.results import (
     StepResult,
     TargetResult,
 )
-from migrator.verify import TRIES, Truth, read_truth
+from migrator.truth import TRIES, Truth, read_truth
 
 
 def conclude(state: Run, failure: MigratorError | None, begun: float) -> RunResult:

@@ -18,7 +18,7 @@ from migrator.preflight import check_before_connecting
 from migrator.results import Revisions, Status, TargetStatus
 from migrator.settings import Settings
 from migrator.stopping import GiveUp, Stopping, StopRequested
-from migrator.verify import Truth, read_truth
+from migrator.truth import Truth, read_truth
 from migrator.watch import Watch
 
 Result = TypeVar("Result")
@@ -78,7 +78,7 @@ def wait_for_head(settings: Settings, report: Reporter, give_up: GiveUp | None =
         shown: object = None
         while True:
             current = _interruptible(stopping, lambda: _status(state, settings))
-            if _satisfied(current, settings):
+            if satisfied(current, settings):
                 return current
             waited = time.monotonic() - begun
             position = tuple(target.current for target in current.targets)
@@ -170,7 +170,12 @@ def _truth(target: TargetRun, settings: Settings) -> Truth:
         raise connection_error(found, target.target.database, target.target.source) from error
 
 
-def _satisfied(current: Status, settings: Settings) -> bool:
+def satisfied(current: Status, settings: Settings) -> bool:
+    """Every target is at head, or ahead where that was allowed.
+
+    :raises HistoryError: a target is ahead, and that was not allowed.
+    :raises ConfigurationError: this image has no revision at all, and that was not allowed.
+    """
     for target in current.targets:
         if target.unknown and not settings.allow_ahead:
             raise environment.database_ahead(target.unknown, target.heads)

@@ -31,6 +31,7 @@ from migrator import urls
 from migrator.configured import ConfiguredDatabase, configured_database, passwords, project_variables
 from migrator.durations import SHORTEST_SECONDS, UnacceptableValue, format_duration, parse_duration
 from migrator.errors import ConfigurationError
+from migrator.exported import variables
 from migrator.redaction import MASK, Redactor
 from migrator.sources import Found, Given, Names, find, setting_name, variable_name
 
@@ -308,7 +309,8 @@ def load_settings(
     :param options: by attribute name, what was given with the command; None counts as not given. URLs may
         be text, ``SecretStr`` or SQLAlchemy's ``URL``. Further names: ``database_url_file`` and
         ``direct_database_url_file``, paths of files that hold the URL.
-    :param environ: default: ``os.environ``. ``${NAME}`` inside an ``.env`` file always means ``os.environ``.
+    :param environ: default: ``os.environ``, without what a run in another thread has set for its ``env.py``.
+        ``${NAME}`` inside an ``.env`` file always means ``os.environ``.
     :param directory: where ``.env`` files and pyproject.toml are, and what paths of secret files are relative
         to; default: the working directory.
     :param caller: how options are called in messages: ``--wait-timeout`` or ``wait_timeout=``.
@@ -322,7 +324,7 @@ def load_settings(
     found = find(
         names,
         {name: _plain(value) for name, value in (options or {}).items()},
-        os.environ if environ is None else environ,
+        variables() if environ is None else environ,
         directory or Path(),
         python=caller == "python",
     )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import load_python_file
 
-from migrator import urls
 from migrator.collection import resume_collection
 from migrator.environment.cancelling import cancellable
 from migrator.environment.config import alembic_config, script_locations
@@ -28,14 +25,12 @@ from migrator.environment.listing import ancestors, database_ahead, pending, rel
 from migrator.environment.script import graph_of, install_lazy_revision_map
 from migrator.environment.seam import Seam
 from migrator.environment.state import Again, LearnSecret, Run, RunAgain, Supervisor, TargetRun
+from migrator.environment.surroundings import alone
 from migrator.errors import MigratorError
 from migrator.revisions import list_files
 
 if TYPE_CHECKING:
     from migrator.settings import Settings
-
-_ONE_AT_A_TIME = threading.RLock()
-"""Alembic's proxies are one per process: two runs in one process take turns."""
 
 
 def execute(run: Run, config: Config) -> None:
@@ -62,12 +57,7 @@ def execute(run: Run, config: Config) -> None:
         **({"purge": True} if run.purge else {}),
     )
     resume_collection()
-    with (
-        _project_environment(run.settings),
-        _ONE_AT_A_TIME,
-        _quiet_alembic(run.settings.verbose),
-        cancellable(run.supervisor),
-    ):
+    with alone(run.settings, run.supervisor.check), cancellable(run.supervisor):
         seam = Seam(environment, run)
         run.supervisor.entered_project()
         try:
@@ -96,12 +86,7 @@ def render_sql(settings: Settings, revision: str, direction: str, output: TextIO
     from alembic import command
 
     config = alembic_config(settings, [direction, "--sql", revision], output_buffer=output)
-    with (
-        _translated(config),
-        _project_environment(settings),
-        _ONE_AT_A_TIME,
-        _quiet_alembic(settings.verbose),
-    ):
+    with _translated(config), alone(settings):
         getattr(command, direction)(config, revision, sql=True)
 
 
@@ -113,12 +98,7 @@ def run_alembic(settings: Settings, arguments: Sequence[str], output: TextIO) ->
     config = alembic_config(settings, list(arguments) or ["--help"], stdout=output, output_buffer=output)
     options: Any = config.cmd_opts
     function, positional, named = options.cmd
-    with (
-        _translated(config),
-        _project_environment(settings),
-        _ONE_AT_A_TIME,
-        _quiet_alembic(settings.verbose),
-    ):
+    with _translated(config), alone(settings):
         function(
             config,
             *[getattr(options, name, None) for name in positional],
@@ -168,50 +148,6 @@ def open_scripts(config: Config) -> ScriptDirectory:
         script.version_locations = [os.path.abspath(location) for location in script.version_locations]
     install_lazy_revision_map(script)
     return script
-
-
-@contextlib.contextmanager
-def _project_environment(settings: Settings) -> Iterator[None]:
-    """The variables that ``env.py`` may read the database from, while it runs."""
-    urls.teach_sqlalchemy_bare_scheme()
-    additions = dict(settings.project_environment())
-    # libpq then bounds its own handshake, also where only env.py knows the database.
-    additions.setdefault("PGCONNECT_TIMEOUT", str(max(2, round(settings.connect_timeout))))
-    before = {name: os.environ.get(name) for name in additions}
-    folder = os.getcwd()
-    for name, value in additions.items():
-        if name != "PGCONNECT_TIMEOUT" or before[name] is None:
-            os.environ[name] = value
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.chdir(folder)  # Some go elsewhere, and env.py may be run once more.
-        for name, earlier in before.items():
-            if earlier is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = earlier
-
-
-@contextlib.contextmanager
-def _quiet_alembic(verbose: bool) -> Iterator[None]:
-    """Alembic's own progress lines say again what the report says."""
-    if verbose:
-        yield
-        return
-
-    def warnings_only(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING
-
-    loggers = [logging.getLogger(name) for name in ("alembic.runtime.migration", "alembic.runtime.plugins")]
-    for logger in loggers:
-        logger.addFilter(warnings_only)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(warnings_only)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import alembic
 from alembic.config import CommandLine, Config
 from alembic.util import CommandError
 
@@ -184,9 +185,14 @@ def _require_a_file(settings: Settings, toml: str | None, ini: str) -> None:
     if Path(ini).exists() or (toml is not None and _has_alembic_table(toml)):
         return
     source = f"from {settings.sources['config']}" if settings.config else "the default"
+    nor = "nor is there a [tool.alembic] in pyproject.toml"
+    if not hasattr(_command_line(), "_inis_from_config"):
+        nor = (
+            f"[tool.alembic] in pyproject.toml needs Alembic 1.16 or newer, and this is {alembic.__version__}"
+        )
     raise ConfigurationError(
         f"there is no {ini}",
-        details=(f"looked for in {Path.cwd()} ({source})", "nor is there a [tool.alembic] in pyproject.toml"),
+        details=(f"looked for in {Path.cwd()} ({source})", nor),
         next_step="Run in the folder that holds it, or name it with -c (MIGRATOR_CONFIG). Nothing was changed.",
     )
 
