@@ -22,7 +22,7 @@ test: $(STAMP) ## the tests, on a PostgreSQL from a wheel (ARGS="-k words" narro
 	$(PYTEST) $(ARGS)
 
 test-containers: $(STAMP) ## the same tests on postgres:17 in containers
-	TEST_CONTAINERS=1 $(PYTEST) $(ARGS)
+	TEST_CONTAINERS=1 TEST_SPAWN=1 $(PYTEST) $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types, import direction
 	$(RUN) -m ruff format --check .

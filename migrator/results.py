@@ -199,8 +199,8 @@ class TargetStatus:
 
     @property
     def at_head(self) -> bool:
-        """The database has every revision of this image, and no other."""
-        return not self.pending and not self.unknown
+        """The database has every revision of this image, and no other; an image without any is no head."""
+        return bool(self.heads) and not self.pending and not self.unknown
 
 
 @dataclass(frozen=True, slots=True)

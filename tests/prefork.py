@@ -1,0 +1,155 @@
+"""Command lines as forks of a process that has imported what each of them imports: a third of the suite's CPU time.
+
+A run is a process of its own all the same, with its own streams, variables and folder, to be killed like any
+other. What it does not do again is import the packages of others; of the project nothing is imported before.
+``TEST_SPAWN=1`` starts each from nothing, as ``make test-containers`` does.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+MESSAGE_LIMIT = 1 << 17
+# What is imported before any run, and what a run then is.
+_PRELOADED = (
+    "logging.config, click, dotenv, pydantic, mako.template, psycopg2, psycopg2.extras, sqlalchemy, "
+    "sqlalchemy.dialects.postgresql.psycopg2, alembic.context, alembic.config, alembic.script"
+)
+_SERVE = f"import {_PRELOADED}\nfrom tests.prefork import serve\nserve()"
+
+
+class Forked:
+    """As much of :class:`subprocess.Popen` as the tests use."""
+
+    def __init__(self, program: str, arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+        self.args = [program, *arguments]
+        self.returncode: int | None = None
+        self._news, told = socket.socketpair()
+        (out, out_end), (error, error_end) = os.pipe(), os.pipe()
+        request = json.dumps({"program": program, "arguments": arguments, "env": env, "cwd": str(cwd)})
+        socket.send_fds(_nursery(), [request.encode()], [out_end, error_end, told.fileno()])
+        told.close()
+        os.close(out_end)
+        os.close(error_end)
+        self.stdout, self.stderr = os.fdopen(out), os.fdopen(error)
+        self.pid = int(self._news.recv(32))
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal, or None."""
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit code.
+
+        :raises subprocess.TimeoutExpired: not within ``timeout`` seconds.
+        """
+        code = self._ended(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+    def _ended(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._news], [], [], timeout)[0]:
+            self.returncode = int(self._news.recv(32))
+            self._news.close()
+        return self.returncode
+
+
+def may_fork(env: Mapping[str, str]) -> bool:
+    """Whether a run in that environment may be a fork: nothing in it that Python looks at when it starts."""
+    if os.environ.get("TEST_SPAWN") == "1":
+        return False
+    ours = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    return all(ours.get(name) == env[name] for name in env if name.startswith(("PYTHON", "LC_", "LANG")))
+
+
+@functools.cache
+def _nursery() -> socket.socket:
+    """The connection to the process that forks; it ends when this one does."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    subprocess.Popen(
+        [sys.executable, "-c", _SERVE],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PREFORK_SOCKET": str(theirs.fileno())},
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    theirs.close()
+    return ours
+
+
+def serve() -> None:
+    """Fork for each request. Returns in a fork, after its run, and where nobody asks any more."""
+    control = socket.socket(fileno=int(os.environ["PREFORK_SOCKET"]))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_LIMIT, 3)
+        if not message:
+            return
+        if os.fork() == 0:
+            control.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            out, error, news = descriptors
+            pid = os.fork()
+            if pid:
+                _keep(pid, descriptors)
+            os.close(news)
+            _become(json.loads(message), out, error)
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _keep(pid: int, descriptors: Sequence[int]) -> None:
+    """Tell the pid, and the exit code when there is one. Never returns."""
+    out, error, news = descriptors
+    os.close(out)
+    os.close(error)
+    os.write(news, str(pid).encode())
+    _, status = os.waitpid(pid, 0)
+    try:
+        os.write(news, str(os.waitstatus_to_exitcode(status)).encode())
+    finally:
+        os._exit(0)
+
+
+def _become(request: dict[str, object], out: int, error: int) -> None:
+    import runpy
+
+    os.dup2(out, 1)
+    os.dup2(error, 2)
+    os.close(out)
+    os.close(error)
+    os.chdir(str(request["cwd"]))
+    os.environ.clear()
+    os.environ.update(request["env"])  # type: ignore[call-overload]
+    program, arguments = str(request["program"]), list(request["arguments"])  # type: ignore[call-overload]
+    sys.path[0] = os.getcwd()
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "migrator")]:
+        del sys.modules[name]
+    sys.argv = [program, *arguments]
+    if program == "alembic":
+        from alembic.config import main
+
+        main(prog="alembic")
+    else:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
