@@ -7,9 +7,10 @@ put on one line. The other way round, a cut in the middle of a password would hi
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar, cast
 
 from migrator.errors import MigratorError
@@ -36,7 +37,7 @@ def unchanged(text: str) -> str:
 
 
 def redacted(value: Value, redact: Redact) -> Value:
-    """A copy of ``value`` with each string in it masked: dataclasses, tuples, lists and mappings, at any depth."""
+    """``value`` with each string in it masked: dataclasses, tuples, lists and mappings, at any depth."""
     return cast(Value, _redacted(value, redact))
 
 
@@ -59,14 +60,28 @@ def _redacted(value: object, redact: Redact) -> object:
         return value
     if isinstance(value, str):
         return redact(value)
+    if value is None or isinstance(value, (int, float)):
+        return value
     if isinstance(value, (tuple, list)):
         masked = [_redacted(item, redact) for item in value]
         return masked if isinstance(value, list) else tuple(masked)
     if isinstance(value, Mapping):
         return {key: _redacted(item, redact) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
-        return type(value)(**{f.name: _redacted(getattr(value, f.name), redact) for f in fields(value)})
+        changed = {}
+        for name in _field_names(type(value)):
+            before = getattr(value, name)
+            after = _redacted(before, redact)
+            if after is not before and after != before:
+                changed[name] = after
+        # Nearly always there is nothing to mask, and copying costs more than looking.
+        return replace(value, **changed) if changed else value
     return value
+
+
+@functools.cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def plain(value: object) -> Json:
