@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,11 +13,14 @@ import click
 from migrator import __version__
 from migrator.errors import ExitCode
 from migrator.options import COMMON, CONNECTING, LOCKING, given, settings_options
-from migrator.process import Process, close_streams, open_closed_streams, run_command
-from migrator.redaction import RedactingStream, Redactor
+from migrator.process import Process, close_streams, open_closed_streams, report_wrong_usage, run_command
+from migrator.redaction import RedactingStream
 
 if TYPE_CHECKING:
     from migrator.job import Order
+
+# Click 8.2 and later raise it where there is no subcommand.
+_SHOWS_HELP: type[click.ClickException] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 _EXIT_CODES = "\n".join(f"  {int(code):>3}  {code.meaning}" for code in ExitCode)
 
@@ -321,11 +323,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     open_closed_streams()
     try:
         code = cli.main(args=arguments, prog_name="migrator", standalone_mode=False)
+    except _SHOWS_HELP as error:
+        click.echo(error.format_message(), err=True)
+        code = int(ExitCode.USAGE)
     except click.ClickException as error:
-        # It may quote an argument, and that may be a URL that belongs nowhere near a command line.
-        told = io.StringIO()
-        error.show(told)
-        click.echo(Redactor().redact(told.getvalue()), err=True, nl=False)
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "migrator"
+        asked_for_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+        report_wrong_usage(path, error.format_message(), json_output=asked_for_json)
         code = int(ExitCode.USAGE)
     except click.exceptions.Abort:
         code = int(ExitCode.INTERRUPTED)

@@ -130,6 +130,17 @@ def run_command(command: str, options: Mapping[str, Any], work: Callable[[Proces
     return code
 
 
+def report_wrong_usage(path: str, message: str, *, json_output: bool) -> None:
+    """Say that a command line makes no sense, in the same forms as any other failure.
+
+    :param path: the command with its subcommand, ``migrator upgrade``.
+    :param message: may quote an argument, and that may be a URL that belongs nowhere near a command line.
+    """
+    error = ConfigurationError(message, next_step=f"{path} --help lists what there is. Nothing was changed.")
+    command = path.rpartition(" ")[2]
+    _report_without_settings(command, Redactor(), {"json_output": json_output}, error)
+
+
 def _report(command: str, redactor: Redactor, *, log_format: str, json_output: bool, verbose: bool) -> Report:
     return Report.for_process(
         command=command,

@@ -10,11 +10,18 @@ from pathlib import Path
 from migrator.revisions.listing import list_files
 from migrator.revisions.reading import RevisionFile, read_head
 
+TARGETS = frozenset({"head", "heads", "base"})
+"""What Alembic's commands take for a target; a revision of that name can never be meant."""
+
+NOT_IN_IDS = frozenset("@-+")
+"""Characters of relative and branch targets; Alembic refuses an id with one of them."""
+
 
 class ProblemKind(enum.Enum):
     """What is wrong with a history."""
 
     NO_REVISIONS = "no revisions"
+    IMPOSSIBLE_ID = "impossible id"
     DUPLICATE_ID = "duplicate id"
     DUPLICATE_LABEL = "duplicate branch label"
     SELF_LOOP = "self loop"
@@ -118,7 +125,7 @@ class Graph:
         Several heads are told of only if nothing else is wrong, since other faults make heads of their own;
         whether they matter depends on the target (``heads`` and ``label@head`` are fine with several).
         """
-        problems = list(self._duplicates)
+        problems = [*self._impossible_ids(), *self._duplicates]
         problems += self._self_loops()
         problems += self._cycles()
         if self.unread:
@@ -129,6 +136,11 @@ class Graph:
         if not problems and len(self.heads) > 1:
             problems.append(self._several_heads())
         return problems
+
+    def _impossible_ids(self) -> Iterator[GraphProblem]:
+        for revision, file in self.files.items():
+            if revision in TARGETS or not NOT_IN_IDS.isdisjoint(revision):
+                yield GraphProblem(ProblemKind.IMPOSSIBLE_ID, (file,), self.locations, revision)
 
     def _self_loops(self) -> Iterator[GraphProblem]:
         for revision, file in self.files.items():

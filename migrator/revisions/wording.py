@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from migrator.errors import HistoryError
-from migrator.revisions.graph import GraphProblem, ProblemKind
+from migrator.revisions.graph import TARGETS, GraphProblem, ProblemKind
 from migrator.revisions.reading import RevisionFile
 
 _NUMBER_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
@@ -60,6 +60,16 @@ def _no_revisions(problem: GraphProblem) -> _Sentences:
         "there is no revision at all",
         details,
         "Copy or mount the revision files there, or correct version_locations or script_location.",
+    )
+
+
+def _impossible_id(problem: GraphProblem) -> _Sentences:
+    (file,) = problem.files
+    why = "a name for a target" if problem.name in TARGETS else "one of @ - +"
+    return (
+        f"{problem.name} cannot be the id of a revision ({shown_path(file.path)}): it is, or has in it, {why}",
+        [],
+        "Give it another id, also as down_revision of what comes after it.",
     )
 
 
@@ -136,6 +146,7 @@ def _quoted(text: str) -> str:
 
 _SENTENCES: dict[ProblemKind, Callable[[GraphProblem], _Sentences]] = {
     ProblemKind.NO_REVISIONS: _no_revisions,
+    ProblemKind.IMPOSSIBLE_ID: _impossible_id,
     ProblemKind.DUPLICATE_ID: _duplicate_id,
     ProblemKind.DUPLICATE_LABEL: _duplicate_label,
     ProblemKind.SELF_LOOP: _self_loop,

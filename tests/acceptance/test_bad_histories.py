@@ -188,3 +188,18 @@ def test_tables_without_a_version_table_are_told_with_the_way_to_stamp(
     shop.migrator("stamp", "a1", check=True)
     shop.migrator("upgrade", check=True)
     assert (database.revisions, database.tables) == (["b2"], ["t_a1", "t_b2"])
+
+
+@pytest.mark.parametrize("name", ["head", "base", "2026-11-21", "tax@home"])
+def test_an_id_that_can_never_be_meant_is_refused_before_anything_connects(
+    project: MakeProject, name: str
+) -> None:
+    shop = project(revisions=[Revision(name, None, message="create orders")])
+    refused(
+        shop,
+        "upgrade",
+        env={"MIGRATOR_DATABASE_URL": "postgresql://shop:x@db.internal/shop"},
+        code=ExitCode.HISTORY,
+        says=[name, "cannot be the id of a revision", "create_orders.py"],
+        then=["Give it another id"],
+    )

@@ -461,7 +461,7 @@ def test_a_revision_cannot_come_after_itself(tmp_path: Path) -> None:
 
 
 def test_a_cycle_is_shown_in_the_order_of_an_upgrade_without_what_is_only_beside_it(tmp_path: Path) -> None:
-    graph = history(tmp_path, "base", "a < base c", "b < a", "c < b", "later < c", "side < base")
+    graph = history(tmp_path, "root", "a < root c", "b < a", "c < b", "later < c", "side < root")
     text = only_problem(graph, ProblemKind.CYCLE)
     assert any(
         text.startswith(f"revisions come after each other in a circle: {' → '.join(order)}")
