@@ -35,13 +35,20 @@ def annotation(error: MigratorError, workspace: str | None = None) -> str:
     failure = failure_of(error)
     headline = f"{failure.revision} {failure.headline}" if failure.revision else failure.headline
     properties = {
-        "file": os.path.relpath(error.file, workspace) if error.file and workspace else error.file or "",
+        "file": _within(workspace, error.file or ""),
         "line": str(error.line) if error.file and error.line else "",
         "title": f"migrator: {error.exit_code.meaning}",
     }
     named = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
     message = "\n".join((headline, *failure.reasons, *failure.states, *failure.left, *failure.next_lines))
     return f"::error {named}::{_data(message)}"
+
+
+def _within(workspace: str | None, file: str) -> str:
+    if not file or not workspace:
+        return file
+    path = os.path.relpath(file, workspace)
+    return file if path.startswith(os.pardir) else path
 
 
 def step_summary(document: JsonObject) -> str:

@@ -219,3 +219,16 @@ def test_a_summary_file_that_cannot_be_written_does_no_harm(tmp_path: Path) -> N
         environ = {**ON_GITHUB, "GITHUB_STEP_SUMMARY": path}
         github.write(error_document("upgrade", error), error, environ, stream)
     assert stream.getvalue().count("::error") == 3
+
+
+def test_the_annotation_names_the_file_as_the_workspace_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = tmp_path / "backend"
+    backend.mkdir()
+    monkeypatch.chdir(backend)
+    error = migration_failed(failed_result())
+    named = github.annotation(error, str(tmp_path))
+    assert "file=backend/migrations/versions/9a0c12_add_placed_at.py,line=14" in named
+    elsewhere = github.annotation(error, str(tmp_path / "other"))
+    assert "file=migrations/versions/9a0c12_add_placed_at.py,line=14" in elsewhere
