@@ -51,6 +51,7 @@ class Connections:
         inside = connection.in_transaction()
         held = Held(raw, connection, dialect.session(raw), dialect, connection.engine, inside)
         refuse_poolers(self._run, held)
+        held.old_snapshot = inside and connection.get_isolation_level() in ("REPEATABLE READ", "SERIALIZABLE")
         held.lock_timeout = dialect.apply_settings(raw, held.session, self._session_options())
         if not inside:
             raw.commit()

@@ -175,7 +175,11 @@ class Run:
 
 @dataclass(slots=True)
 class Held:
-    """A connection of ``env.py`` that was prepared, with the locks that it holds."""
+    """A connection of ``env.py`` that was prepared, with the locks that it holds.
+
+    :ivar began_outside: a transaction of ``env.py``'s own was open; ``old_snapshot``: with a snapshot that is
+        older than the run lock, so that it does not see what was committed in between.
+    """
 
     raw: RawConnection
     connection: Any
@@ -183,6 +187,7 @@ class Held:
     dialect: Dialect
     engine: Engine
     began_outside: bool
+    old_snapshot: bool = False
     lock_timeout: str = ""
     locks: dict[LockKey, Any] = field(default_factory=dict)
     returned: bool = False

@@ -168,6 +168,9 @@ class Steps:
             return
         found = held.dialect.read_error(error) if held is not None else None
         contention = found is not None and found.kind in (*RETRY_KINDS, ErrorKind.SERIALIZATION)
+        if found is not None and found.kind is ErrorKind.ALREADY_EXISTS and step is None:
+            # The version table, made by another run after this one's snapshot: Alembic does not see it.
+            contention = held is not None and held.old_snapshot
         autocommit = step is not None and (step.autocommit or _commits_each_statement(held))
         failure = describe_failure(error, found, step, self._target, run, blockers)
         if contention and not autocommit and not isinstance(error, LockTimeoutExhausted):
@@ -318,9 +321,7 @@ class Steps:
 
     def _refuse_old_snapshot(self, held: Held, target: TargetRun, current: tuple[str, ...]) -> None:
         """A REPEATABLE READ transaction that ``env.py`` began may show rows from before the lock was ours."""
-        if not held.began_outside or target.version_table is None:
-            return
-        if held.connection.get_isolation_level() not in ("REPEATABLE READ", "SERIALIZABLE"):
+        if not held.old_snapshot or target.version_table is None:
             return
         schema, table = target.version_table
         key_dialect = held.dialect
