@@ -38,10 +38,15 @@ def server() -> Iterator[Server]:
         from testcontainers.community.postgres import PostgresContainer
 
         options = [f"-c {name}={value}" for name, value in {**SETTINGS, "fsync": "off"}.items()]
-        container = PostgresContainer(CONTAINER_IMAGE, driver=None).with_command(
-            f"postgres {' '.join(options)}"
+        # A password like the default, which is a word of every path here, could not be told from a leak.
+        container = PostgresContainer(
+            CONTAINER_IMAGE,
+            username="postgres",
+            password=secrets.token_urlsafe(12),
+            dbname="postgres",
+            driver=None,
         )
-        with container:
+        with container.with_command(f"postgres {' '.join(options)}"):
             yield Server(container.get_connection_url())
     else:
         from migrator import embedded

@@ -28,7 +28,7 @@ def written_blocks() -> dict[str, str]:
 
 def normal(text: str) -> str:
     """The text without what differs from run to run: times, ports, process ids, host names, widths."""
-    text = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
+    text = re.sub(r"target( +)\S+/shop as \w+", r"target\1ADDRESS/shop as USER", text)
     text = re.sub(r"pid \d+ \(migrator \S+?:", "pid N (migrator HOST:", text)
     text = re.sub(r"pid \d+", "pid N", text)
     text = re.sub(r"(migrator HOST:) .*", r"\1 …", text)

@@ -48,7 +48,7 @@ either_way = pytest.mark.parametrize("env_py", [False, True], ids=["configured",
 def test_a_server_that_accepts_and_never_answers_is_not_waited_for_longer_than_was_said(
     shop: Project, database: Database, silent_port: int, env_py: bool
 ) -> None:
-    variables = known_to(env_py, shop, url_with(database.url, port=silent_port))
+    variables = known_to(env_py, shop, url_with(database.url, host="127.0.0.1", port=silent_port))
     refused(
         shop,
         "upgrade",
@@ -66,7 +66,7 @@ def test_the_silence_of_a_server_is_told_with_its_limit(
     refused(
         shop,
         "wait",
-        env={**QUICK, "MIGRATOR_DATABASE_URL": url_with(database.url, port=silent_port)},
+        env={**QUICK, "MIGRATOR_DATABASE_URL": url_with(database.url, host="127.0.0.1", port=silent_port)},
         code=ExitCode.UNREACHABLE,
         says=["did not answer within 800 ms", "nothing was answered within 500 ms"],
         then=["MIGRATOR_DATABASE_URL", "MIGRATOR_WAIT_TIMEOUT"],
