@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from migrator.api import status, upgrade, verify, wait
 from migrator.errors import (
     AccessRefused,
+    CheckFailed,
     ConfigurationError,
     ConnectionLost,
     DatabaseUnreachable,
@@ -28,6 +29,7 @@ from migrator.errors import (
     LockUnusable,
     MigrationFailed,
     MigratorError,
+    NotAtHead,
     RunLockTimeout,
     Terminated,
     VerificationFailed,
@@ -42,6 +44,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AccessRefused",
+    "CheckFailed",
     "ConfigurationError",
     "ConnectionLost",
     "DatabaseUnreachable",
@@ -54,6 +57,7 @@ __all__ = [
     "LockUnusable",
     "MigrationFailed",
     "MigratorError",
+    "NotAtHead",
     "RunLockTimeout",
     "RunResult",
     "Settings",

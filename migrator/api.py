@@ -51,7 +51,8 @@ def wait(
 ) -> None:
     """Return when the database answers, or when it is at this image's head revision.
 
-    :raises DatabaseUnreachable: not within ``wait_timeout`` seconds.
+    :raises DatabaseUnreachable: it did not answer within ``wait_timeout`` seconds.
+    :raises NotAtHead: it answered, and was not at head within that time.
     :raises MigratorError: waiting is in vain: a wrong password, a database that is ahead.
     """
     if for_ not in ("connection", "head"):

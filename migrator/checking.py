@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from migrator import environment
 from migrator.errors import ConfigurationError, HistoryError, MigratorError
-from migrator.events import Reporter
+from migrator.events import Notice, Reporter
 from migrator.inspection import status
 from migrator.results import CheckResult, Finding
 from migrator.revisions import history_error, syntax_problem
@@ -33,6 +33,8 @@ def check(
     if not offline and not findings and settings.database is not None:
         checked += ["version table readable", "indexes valid"]
         findings += _database(settings, report, give_up)
+    elif not offline and settings.database is None:
+        report(Notice("database", "not looked at: none is configured"))
     return CheckResult(tuple(checked), tuple(findings))
 
 

@@ -33,7 +33,7 @@ class ExitCode(enum.IntEnum):
     BUG = 1, "a bug in migrator"
     USAGE = 2, "usage or configuration"
     CHECK_SAYS_NO = 3, "the answer to a check is no"
-    UNREACHABLE = 10, "database unreachable within the deadline"
+    UNREACHABLE = 10, "database unreachable (wait --for head: not at head) within the deadline"
     LOCKED_OUT = 11, "the run lock was not free within the deadline"
     LOCK_TIMEOUT = 12, "lock timeouts or deadlocks outlasted the retries"
     CONNECTION_LOST = 13, "the connection was lost mid-run; the open transaction rolled back"
@@ -108,6 +108,18 @@ class DatabaseUnreachable(MigratorError):
     """The database did not answer within the deadline."""
 
     exit_code = ExitCode.UNREACHABLE
+
+
+class NotAtHead(MigratorError):
+    """The database was not at head within the deadline."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class CheckFailed(MigratorError):
+    """The answer to a check is no."""
+
+    exit_code = ExitCode.CHECK_SAYS_NO
 
 
 class RunLockTimeout(MigratorError):

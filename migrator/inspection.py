@@ -11,7 +11,13 @@ from typing import TypeVar
 from migrator import environment
 from migrator.database import connection_error, wait_until_ready
 from migrator.environment import Run, TargetRun
-from migrator.errors import ConfigurationError, DatabaseUnreachable, MigratorError, VerificationFailed
+from migrator.errors import (
+    ConfigurationError,
+    DatabaseUnreachable,
+    MigratorError,
+    NotAtHead,
+    VerificationFailed,
+)
 from migrator.events import DatabaseReady, Event, Notice, Reporter
 from migrator.job import Supervision, execute_until_settled
 from migrator.preflight import check_before_connecting
@@ -67,7 +73,7 @@ def wait_for_head(settings: Settings, report: Reporter, give_up: GiveUp | None =
     ``env.py`` runs once, to learn where the version table is; after that only the table is asked.
 
     :param give_up: see :class:`migrator.stopping.Stopping`.
-    :raises DatabaseUnreachable: not at head within ``wait-timeout``; says where it is.
+    :raises NotAtHead: not within ``wait-timeout``; says where it is.
     :raises HistoryError: the database is ahead, and that was not allowed.
     """
     begun = time.monotonic()
@@ -87,7 +93,7 @@ def wait_for_head(settings: Settings, report: Reporter, give_up: GiveUp | None =
                 report(Notice("wait", _position(current, waited)))
             left = settings.wait_timeout - waited
             if left <= 0:
-                raise DatabaseUnreachable(
+                raise NotAtHead(
                     f"the database is not at head after {_seconds(waited)}",
                     details=(_position(current, waited),),
                     next_step="Look at the migration job; MIGRATOR_WAIT_TIMEOUT allows more time.",

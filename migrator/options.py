@@ -13,6 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SHORT = {"config": "-c", "name": "-n", "x": "-x", "verbose": "-v"}
 _FLAGS = {"allow_ahead", "allow_empty", "allow_other_targets", "json_output", "verbose"}
+_CHOICES = {"log_format": "[text|json]", "pooler": "[refuse|session]"}
 _LONG = {"json_output": "--json", "x": None}
 
 COMMON = ("config", "name", "x", "env", "database_url_file", "log_format", "json_output", "verbose")
@@ -58,7 +59,7 @@ def _option(name: str) -> Callable[[Command], Command]:
         return click.option(*declarations, name, is_flag=True, default=None, help=text)
     if name == "x":
         return click.option(*declarations, name, multiple=True, metavar="ARG", help=text)
-    metavar = "TEXT"
+    metavar = _CHOICES.get(name, "TEXT")
     if name.endswith(("timeout", "grace", "deadline")):
         metavar = "DURATION"
     return click.option(*declarations, name, metavar=metavar, help=text)

@@ -19,7 +19,7 @@ _BY_SQLSTATE = {
     "42P07": "The object is there already, made by hand or by another tool (docs/recipes.md#already-there).",
     "42701": "The column is there already, made by hand or by another tool (docs/recipes.md#already-there).",
     "42710": "The object is there already, made by hand or by another tool (docs/recipes.md#already-there).",
-    "42601": "The statement has a syntax error for this server version.",
+    "42601": "Correct the statement: this server version does not understand it.",
     "53200": "The transaction holds more locks than the server has room for: split the revision.",
     "57014": "The statement ran longer than statement_timeout allows: set MIGRATOR_STATEMENT_TIMEOUT, "
     "or split the work (docs/recipes.md#backfill).",

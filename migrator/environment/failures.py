@@ -94,7 +94,7 @@ def describe_failure(
             details=(str(found), *found.further),
             statement=statement,
             sqlstate=found.sqlstate or None,
-            next_step=advice_for(found),
+            next_step=_advice(found, step_run, target),
         )
     return _placed(failure, error, step_run)
 
@@ -224,6 +224,18 @@ def _no_version_table(found: ServerError, target: TargetRun, statement: Statemen
             "lists what differs from the models). Nothing was changed."
         ),
     )
+
+
+def _advice(found: ServerError, step_run: StepRun | None, target: TargetRun | None) -> str:
+    for index in target.invalid_before if target is not None else ():
+        if found.kind is ErrorKind.ALREADY_EXISTS and f'"{index.name.split(".")[-1]}"' in found.message:
+            return (
+                f"DROP INDEX CONCURRENTLY {index.name}; (an earlier build of it failed and left it INVALID), "
+                "then run the same command again (docs/recipes.md#concurrent-index)."
+            )
+    if step_run is not None and step_run.autocommit:
+        return f"{OUTSIDE_A_TRANSACTION} {advice_for(found)}"
+    return advice_for(found)
 
 
 def _nothing_recorded(target: TargetRun, run: Run) -> bool:

@@ -204,3 +204,16 @@ def test_arguments_that_begin_with_a_dash_or_are_empty(shop: Project) -> None:
     for wrong in (["upgrade", ""], ["alembic", "no-such-command"], ["downgrade", "--typo"]):
         completed = shop.migrator(*wrong)
         assert completed.returncode == ExitCode.USAGE, completed.output
+
+
+def test_models_that_differ_are_the_answer_no(project: MakeProject) -> None:
+    shop = project(revisions=table_revisions("a1"))
+    env = shop.path / "migrations" / "env.py"
+    env.write_text(
+        "import sqlalchemy as sa\n" + env.read_text().replace("target_metadata = None", WITH_MODELS)
+    )
+    told(shop, "upgrade")
+    completed = shop.migrator("alembic", "check")
+    assert completed.returncode == ExitCode.CHECK_SAYS_NO, completed.output
+    assert "add_table" in completed.stderr
+    assert "migrator revision --autogenerate" in completed.stderr

@@ -220,3 +220,22 @@ def test_an_env_py_that_wants_a_connection_gets_none_where_no_database_is_known(
         says=['config.attributes["connection"]', "no database is configured"],
         then=["MIGRATOR_DATABASE_URL"],
     )
+
+
+def test_the_url_that_alembic_init_wrote_is_told_as_no_database_at_all(project: MakeProject) -> None:
+    shop = project(revisions=table_revisions("a1"))
+    ini = shop.path / "alembic.ini"
+    lines = ini.read_text().splitlines()
+    lines = [
+        "sqlalchemy.url = driver://user:pass@localhost/dbname" if "sqlalchemy.url" in line else line
+        for line in lines
+    ]
+    ini.write_text("\n".join(lines))
+    refused(
+        shop,
+        "upgrade",
+        env={"MIGRATOR_DATABASE_URL": UNSET},
+        code=ExitCode.USAGE,
+        says=["no database is configured", "alembic init"],
+        then=["Set MIGRATOR_DATABASE_URL"],
+    )

@@ -534,7 +534,7 @@ def test_verify_of_a_database_that_is_ahead_advises_no_upgrade(shop: Project, da
 
 
 def test_wait_raises_when_the_time_is_over(shop: Project, database: Database) -> None:
-    with pytest.raises(migrator.DatabaseUnreachable, match="not at head"):
+    with pytest.raises(migrator.NotAtHead, match="not at head"):
         migrator.wait("head", database_url=database.url, wait_timeout="300ms")
     with pytest.raises(migrator.AccessRefused):
         migrator.wait(database_url=database.server.url_of(database.name, user="nobody", password="none"))

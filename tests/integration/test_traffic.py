@@ -254,3 +254,15 @@ def test_what_takes_long_says_for_how_long_who_blocks_it_and_how_far_it_is(
         )
         crawling.kill()
     assert blocked.wait().returncode == 0, blocked.output
+
+
+def test_an_index_that_an_earlier_build_left_invalid_is_to_be_dropped(
+    hot: Project, database: Database
+) -> None:
+    fails_to_index(hot, database)
+    again = hot.migrator("upgrade", "--json")
+    assert again.returncode == 20, again.output
+    assert "DROP INDEX CONCURRENTLY ix_hot_hits;" in again.json["error"]["next"]
+    assert "stamp" not in again.json["error"]["next"]
+    database.query("DROP INDEX ix_hot_hits")
+    assert hot.migrator("upgrade").returncode == 0
