@@ -32,13 +32,6 @@ def conclude(state: Run, failure: MigratorError | None, begun: float) -> RunResu
     for target in state.targets.values():
         target_result, unverified = _conclude_target(state, target, failed=failed)
         results.append(target_result)
-        if unverified is not None and state.ends_transaction_itself:
-            unverified.details = (
-                "env.py ends its transaction itself (begin_transaction() as …): a dry run?",
-            )
-            unverified.next_step = (
-                "Run it without what makes env.py roll back. Nothing is applied by a dry run."
-            )
         failure = failure or unverified
     if failure is None and not any(target.before is not None for target in state.targets.values()):
         failure = _nothing_ran(state)
@@ -74,7 +67,7 @@ def _conclude_target(
     )
     if verified and truth is not None:
         state.report(Verified(truth.rows, target.target))
-    return result, None if verified or failed else _not_verified(target, truth, trouble)
+    return result, None if verified or failed else _not_verified(state, target, truth, trouble)
 
 
 def _invalid_indexes(state: Run, target: TargetRun, truth: Truth | None) -> tuple[InvalidIndex, ...]:
@@ -103,7 +96,7 @@ def _nothing_ran(state: Run) -> VerificationFailed:
     )
 
 
-def _not_verified(target: TargetRun, truth: Truth | None, trouble: str) -> VerificationFailed:
+def _not_verified(state: Run, target: TargetRun, truth: Truth | None, trouble: str) -> VerificationFailed:
     if truth is None:
         return VerificationFailed(
             "the result could not be read",
@@ -112,13 +105,19 @@ def _not_verified(target: TargetRun, truth: Truth | None, trouble: str) -> Verif
         )
     goal = ", ".join(sorted(target.goal)) or "base"
     rows = ", ".join(truth.rows) or "base"
-    return VerificationFailed(
-        f"env.py ended without an error, but the database is at {rows} and not at {goal}",
-        details=("the usual cause: SQL before context.configure() began a transaction that nobody commits",),
-        next_step=(
+    if state.ends_transaction_itself:
+        cause = "env.py ends its transaction itself (begin_transaction() as …): a dry run?"
+        next_step = "Run it without what makes env.py roll back. Nothing is applied by a dry run."
+    else:
+        cause = "the usual cause: SQL before context.configure() began a transaction that nobody commits"
+        next_step = (
             "In env.py, commit before context.configure(), or connect with engine.begin() "
             "(docs/troubleshooting.md#not-verified)."
-        ),
+        )
+    return VerificationFailed(
+        f"env.py ended without an error, but the database is at {rows} and not at {goal}",
+        details=(cause,),
+        next_step=next_step,
     )
 
 

@@ -282,8 +282,12 @@ def _first_answer(settings: Settings, url: URL, dialect: Dialect, source: str, b
         raise connection_error(found, urls.describe(url), source) from error
 
 
-def connection_error(found: ServerError, where: str, source: str) -> MigratorError:
-    """The error for a connection that was not to be had, ``where`` without a password."""
+def connection_error(found: ServerError, where: str, source: str, *, changed: bool = False) -> MigratorError:
+    """The error for a connection that was not to be had, ``where`` without a password.
+
+    :param changed: migrations have run, so "nothing was changed" would be a lie.
+    """
+    nothing = "" if changed else " Nothing was changed."
     details = (f"{where}: {found}", *found.further)
     if found.kind in (ErrorKind.REFUSED, ErrorKind.DENIED):
         return AccessRefused(
@@ -292,20 +296,20 @@ def connection_error(found: ServerError, where: str, source: str) -> MigratorErr
             sqlstate=found.sqlstate or None,
             next_step=(
                 f"Check user, password, database name and TLS settings in {source}. "
-                "MIGRATOR_AUTH_GRACE retries for credentials that are still being made. Nothing was changed."
+                f"MIGRATOR_AUTH_GRACE retries for credentials that are still being made.{nothing}"
             ),
         )
     if found.kind.may_pass:
         return DatabaseUnreachable(
             details=details,
             sqlstate=found.sqlstate or None,
-            next_step=f"Check that the server is up and that {source} names it. Nothing was changed.",
+            next_step=f"Check that the server is up and that {source} names it.{nothing}",
         )
     return ConfigurationError(
         "the database cannot be connected to",
         details=details,
         sqlstate=found.sqlstate or None,
-        next_step=f"Correct the value of {source}. Nothing was changed.",
+        next_step=f"Correct the value of {source}.{nothing}",
     )
 
 

@@ -7,11 +7,12 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from migrator.errors import ConfigurationError, ExitCode, Interrupted, MigratorError
 from migrator.redaction import RedactingStream, Redactor
 from migrator.report import Report
+from migrator.report.output import discard
 from migrator.settings import Settings, load_settings
 
 
@@ -34,14 +35,7 @@ def close_streams() -> None:
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
-        _discard(sys.stdout)
-
-
-def _discard(stream: TextIO) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
+        discard(sys.stdout)
 
 
 class Process:
@@ -81,7 +75,7 @@ class Process:
         except BrokenPipeError:
             raise
         except (OSError, ValueError) as error:
-            _discard(self.stdout)
+            discard(self.stdout)
             raise ConfigurationError(
                 f"the answer could not be written to standard output: {error}",
                 next_step="Make room, or write it elsewhere. Nothing was changed.",
@@ -115,7 +109,7 @@ def run_command(command: str, options: Mapping[str, Any], work: Callable[[Proces
             process.report.failed(error)
             code = error.exit_code
         except BrokenPipeError:
-            _discard(process.stdout)  # whoever read the answer had enough of it
+            discard(process.stdout)  # whoever read the answer had enough of it
             code = ExitCode.OK
         except KeyboardInterrupt:
             process.report.failed(Interrupted("stopped by a KeyboardInterrupt"))

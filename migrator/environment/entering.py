@@ -52,10 +52,8 @@ def translate(error: BaseException, config: Config, *, changed: bool = False) ->
     """
     found = _server_error(error)
     if found is not None and (found.kind.may_pass or found.kind is ErrorKind.REFUSED):
-        failure = connection_error(found, "env.py connects by itself", "env.py or the settings that it reads")
-        if changed:
-            failure.next_step = failure.next_step.removesuffix(" Nothing was changed.")
-        return failure
+        source = "env.py or the settings that it reads"
+        return connection_error(found, "env.py connects by itself", source, changed=changed)
     missing = _missing_driver(error)
     if missing is not None:
         return missing

@@ -221,8 +221,8 @@ class Steps:
             yield planned_step
             step_run.duration = time.monotonic() - step_run.began
             # In a transaction of env.py's the step is not committed yet, and a later failure undoes it.
-            step_run.finished = step_run.autocommit or not context._in_external_transaction
-            step_run.finished &= step_run.autocommit or context._transaction_per_migration
+            committed = context._transaction_per_migration and not context._in_external_transaction
+            step_run.finished = step_run.autocommit or committed
             run.supervisor.step_ended()
             self._current = None
             result = StepResult(step, Outcome.APPLIED, step_run.duration, step_run.tries, step_run.autocommit)
@@ -251,9 +251,7 @@ class Steps:
                 except Exception as error:
                     step_run.duration = time.monotonic() - step_run.began
                     blockers = run.supervisor.step_ended()
-                    with contextlib.suppress(
-                        Exception
-                    ):  # The connection may be gone; that is told by `error`.
+                    with contextlib.suppress(Exception):  # of a connection that is gone, as `error` tells
                         held.restore_lock_timeout()
                     pause = self._pause_before_retry(error, context, held, step_run, blockers)
                     if pause is None:

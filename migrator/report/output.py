@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Mapping
@@ -34,6 +35,16 @@ def is_terminal(stream: TextIO) -> bool:
         return stream.isatty()
     except (OSError, ValueError):
         return False
+
+
+def discard(stream: TextIO) -> None:
+    """Point a standard stream that cannot be written to at the null device; any other is left alone. Never raises."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = stream.fileno()
+        if descriptor in (1, 2):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
+            os.close(null)
 
 
 class Output:
@@ -90,14 +101,7 @@ class Output:
             self._remember(problem)
         if self.trouble is None:
             return
-        try:
-            descriptor = self._stream.fileno()
-            if descriptor in (1, 2):
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, descriptor)
-                os.close(null)
-        except (OSError, ValueError) as problem:
-            self._remember(problem)
+        discard(self._stream)
 
     def _write(self, text: str) -> None:
         try:

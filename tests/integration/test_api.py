@@ -166,6 +166,19 @@ def test_every_function_can_be_awaited(shop: Project, database: Database) -> Non
     assert database.revisions == ["b2"]
 
 
+async def task_in_its_revision(database: Database) -> asyncio.Task[migrator.RunResult]:
+    """A task that upgrades, and is inside its first revision."""
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+    def note(event: Event) -> None:
+        if isinstance(event, StepStarted):
+            loop.call_soon_threadsafe(begun.set)
+
+    run = asyncio.create_task(migrator.aio.upgrade(database_url=database.url, deadline=20, on_event=note))
+    await asyncio.wait_for(begun.wait(), 15)
+    return run
+
+
 def test_an_event_loop_goes_on_while_an_upgrade_is_awaited(
     project: MakeProject, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,18 +186,8 @@ def test_an_event_loop_goes_on_while_an_upgrade_is_awaited(
 
     async def main() -> list[str]:
         with gate(database) as wait_at_gate:
-            made = project(SHORTEST_ENV, [Revision("a1", None, wait_at_gate)])
-            monkeypatch.chdir(made.path)
-            loop, begun = asyncio.get_running_loop(), asyncio.Event()
-
-            def note(event: Event) -> None:
-                if isinstance(event, StepStarted):
-                    loop.call_soon_threadsafe(begun.set)
-
-            run = asyncio.create_task(
-                migrator.aio.upgrade(database_url=database.url, deadline=20, on_event=note)
-            )
-            await asyncio.wait_for(begun.wait(), 15)
+            monkeypatch.chdir(project(SHORTEST_ENV, [Revision("a1", None, wait_at_gate)]).path)
+            run = await task_in_its_revision(database)
             assert not run.done()
         return revisions_of((await run).applied)
 
@@ -196,18 +199,8 @@ def test_a_task_that_is_cancelled_does_not_stop_its_upgrade(
 ) -> None:
     async def main() -> None:
         with gate(database) as wait_at_gate:
-            made = project(SHORTEST_ENV, [Revision("a1", None, wait_at_gate)])
-            monkeypatch.chdir(made.path)
-            loop, begun = asyncio.get_running_loop(), asyncio.Event()
-
-            def note(event: Event) -> None:
-                if isinstance(event, StepStarted):
-                    loop.call_soon_threadsafe(begun.set)
-
-            run = asyncio.create_task(
-                migrator.aio.upgrade(database_url=database.url, deadline=20, on_event=note)
-            )
-            await asyncio.wait_for(begun.wait(), 15)
+            monkeypatch.chdir(project(SHORTEST_ENV, [Revision("a1", None, wait_at_gate)]).path)
+            run = await task_in_its_revision(database)
             run.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await run
