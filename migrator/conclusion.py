@@ -9,12 +9,15 @@ from migrator import environment
 from migrator.environment import Run, TargetRun
 from migrator.errors import MigratorError, VerificationFailed
 from migrator.events import InvalidIndexesFound, Verified
+from migrator.redaction import without_secret_literals
 from migrator.results import (
+    MOST_STATEMENTS,
     Direction,
     InvalidIndex,
     Outcome,
     Revisions,
     RunResult,
+    Statement,
     StepResult,
     TargetResult,
 )
@@ -121,6 +124,11 @@ def _not_verified(state: Run, target: TargetRun, truth: Truth | None, trouble: s
     )
 
 
+def _statements(texts: list[str]) -> tuple[Statement, ...]:
+    named = tuple(Statement(without_secret_literals(text)) for text in texts[:MOST_STATEMENTS])
+    return named if len(texts) <= MOST_STATEMENTS else (*named, Statement("… and more"))
+
+
 def _step_results(state: Run, target: TargetRun, truth: Truth | None) -> list[StepResult]:
     """What became of each step, from the rows that are in the database; if unreadable, from what was seen."""
     have = None
@@ -145,6 +153,13 @@ def _step_results(state: Run, target: TargetRun, truth: Truth | None) -> list[St
         else:
             outcome = Outcome.ROLLED_BACK
         results.append(
-            StepResult(step, outcome, step_run.duration, step_run.tries, autocommit=step_run.autocommit)
+            StepResult(
+                step,
+                outcome,
+                step_run.duration,
+                step_run.tries,
+                autocommit=step_run.autocommit,
+                committed=() if outcome is Outcome.APPLIED else _statements(step_run.committed),
+            )
         )
     return results

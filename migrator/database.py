@@ -156,7 +156,8 @@ def wait_until_ready(
     database = settings.database
     if database is None:
         raise AssertionError("only called when a database is configured")
-    dialect = dialect_named(database.url.get_backend_name())
+    dialect = dialect_named(database.url.get_backend_name(), without_lock=settings.lock == "none")
+    dialect.refuse_url(database.url, database.source)
     urls.require_driver(urls.sync_url(database.url), database.source)
     begun = time.monotonic()
     attempts = 0

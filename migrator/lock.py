@@ -51,9 +51,7 @@ class RunLock:
             self.held = False
             raise LockLost(
                 "the run lock was lost while the connection lived",
-                details=(
-                    "something in this session gave it back: pg_advisory_unlock_all(), DISCARD ALL, or a pooler",
-                ),
+                details=(f"something in this session gave it back: {self.dialect.gives_lock_back}",),
                 next_step="Find what released it, in the revision or in env.py; then run again.",
             )
 
@@ -95,12 +93,12 @@ class RunLock:
                     report(LockWaiting(holder, waited, timeout_seconds))
             end_transaction()
             if waited >= timeout_seconds:
-                raise locked_out(holder, waited)
+                raise locked_out(self.dialect, holder, waited)
             sleep(min(pause * random.uniform(0.7, 1.3), max(0.01, timeout_seconds - waited)))
             pause = min(pause * 2, POLL_SECONDS[1])
 
 
-def locked_out(holder: LockHolder | None, waited_seconds: float) -> RunLockTimeout:
+def locked_out(dialect: Dialect, holder: LockHolder | None, waited_seconds: float) -> RunLockTimeout:
     """The error for a lock that was not free in time."""
     from migrator.durations import format_duration
 
@@ -109,7 +107,7 @@ def locked_out(holder: LockHolder | None, waited_seconds: float) -> RunLockTimeo
     else:
         who = f"pid {holder.pid} ({holder.application or 'no application name'})"
         remedy = (
-            f" If that run is dead for certain, SELECT pg_terminate_backend({holder.pid}) ends it; "
+            f" If that run is dead for certain, {dialect.ending(holder)} ends it; "
             "its open transaction rolls back."
         )
     details: tuple[str, ...] = ()

@@ -13,13 +13,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SHORT = {"config": "-c", "name": "-n", "x": "-x", "verbose": "-v"}
 _FLAGS = {"allow_ahead", "allow_empty", "allow_other_targets", "json_output", "verbose"}
-_CHOICES = {"log_format": "[text|json]", "pooler": "[refuse|session]"}
+_CHOICES = {"log_format": "[text|json]", "pooler": "[refuse|session]", "lock": "[auto|none]"}
 _LONG = {"json_output": "--json", "x": None}
 
 COMMON = ("config", "name", "x", "env", "database_url_file", "log_format", "json_output", "verbose")
 """Accepted before the subcommand as well, as Alembic does."""
 
-CONNECTING = ("connect_timeout", "wait_timeout", "auth_grace", "export_url_as")
+CONNECTING = ("connect_timeout", "wait_timeout", "auth_grace", "export_url_as", "lock")
 """For every command that connects."""
 
 LOCKING = (

@@ -33,6 +33,10 @@ class Statement:
     text: str
 
 
+MOST_STATEMENTS = 20
+"""Of a failed step's committed statements, how many are named; where there were more, a last one says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """The database and version table that a run is about. Never holds a password.
@@ -120,6 +124,8 @@ class StepResult:
     :ivar duration_seconds: of the last try, its COMMIT included.
     :ivar tries: how often it was begun; more than 1 after lock timeouts or deadlocks.
     :ivar autocommit: part of it ran outside a transaction and is not undone by a rollback.
+    :ivar committed: of a step that failed, the statements that are not undone, in order; see
+        :data:`MOST_STATEMENTS`.
     """
 
     step: Step
@@ -127,6 +133,7 @@ class StepResult:
     duration_seconds: float = 0.0
     tries: int = 0
     autocommit: bool = False
+    committed: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

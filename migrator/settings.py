@@ -185,6 +185,11 @@ class Settings(BaseModel):
         default="refuse",
         description="What to do about a connection pooler: refuse it, or session: it is known to be in session mode.",
     )
+    lock: Literal["auto", "none"] = Field(
+        default="auto",
+        description="The run lock: auto, the one that is made for the database; or none, for databases that there "
+        "is none for, where nothing then keeps two runs apart.",
+    )
     export_url_as: Annotated[tuple[str, ...], BeforeValidator(_variable_names)] = Field(
         default=(),
         description="Names of variables, separated by commas, that hold the database URL while env.py runs.",

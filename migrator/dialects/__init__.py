@@ -8,12 +8,17 @@ whose transaction it is, the caller knows.
 from __future__ import annotations
 
 import enum
+import importlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from migrator.errors import ConfigurationError
 from migrator.results import Activity, InvalidIndex, LockHolder
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 RawConnection = Any
 """A PEP 249 connection. Drivers agree on its methods, not on a type."""
@@ -34,6 +39,17 @@ class ErrorKind(enum.Enum):
     DISK_FULL = "disk full"
     CANCELLED = "cancelled"
     ALREADY_EXISTS = "an object exists already"
+    NULL_VALUE = "a null where none may be"
+    DUPLICATE_KEY = "a duplicate value"
+    FOREIGN_KEY = "a foreign key is violated"
+    CHECK_VIOLATED = "a check is violated"
+    NO_TABLE = "no such table"
+    NO_COLUMN = "no such column"
+    SYNTAX = "syntax error"
+    NEEDS_NO_TRANSACTION = "a statement that cannot run in a transaction"
+    TRANSACTION_ABORTED = "the transaction failed earlier"
+    TOO_MANY_LOCKS = "out of locks"
+    STATEMENT_TIMEOUT = "statement timeout"
     OTHER = "other"
 
     @property
@@ -116,10 +132,27 @@ class LockKey:
     version_table: str
 
 
+class Boundary(enum.Enum):
+    """What becomes of a statement when the transaction around it is rolled back."""
+
+    INSIDE = "it is undone"
+    OUTSIDE = "it stays: there is no transaction, or what was in it has just been committed"
+    COMMITS = "it stays, and commits by itself what stands before it in the transaction"
+
+
 class Dialect(Protocol):
-    """What a database must offer. ``tests/contract/`` holds every implementation to it."""
+    """What a database must offer. ``tests/contract/`` holds every implementation to it.
+
+    :cvar gives_lock_back: what in a session makes it lose the run lock, for the message.
+    :cvar after_a_part: what to do when part of a failed revision was committed.
+    """
 
     name: ClassVar[str]
+    gives_lock_back: ClassVar[str]
+    after_a_part: ClassVar[str]
+
+    def refuse_url(self, url: URL, source: str) -> None:
+        """Raise the MigratorError for a URL that can be seen not to work before anything connects."""
 
     def read_error(self, error: BaseException) -> ServerError | None:
         """The server's words in ``error``; None if it does not come from this database's drivers."""
@@ -129,6 +162,12 @@ class Dialect(Protocol):
 
     def connect_arguments(self, driver: str, timeout_seconds: float) -> dict[str, object]:
         """Keyword arguments for the driver's ``connect`` of our own side connections."""
+
+    def place(self, raw: RawConnection) -> str:
+        """What identifies the database beyond doubt; empty where only the lock can prove it."""
+
+    def keeps_snapshot(self, isolation_level: str) -> bool:
+        """Whether a transaction of that isolation level, once begun, does not see later commits."""
 
     def session(self, raw: RawConnection) -> Session:
         """What the connection is. Changes nothing: behind a pooler it may be somebody else's a moment later."""
@@ -160,8 +199,14 @@ class Dialect(Protocol):
     def holder(self, raw: RawConnection, key: LockKey) -> LockHolder | None:
         """Who holds the lock now."""
 
+    def ending(self, holder: LockHolder) -> str:
+        """The statement or command that ends the holder."""
+
     def holds(self, raw: RawConnection, key: LockKey, backend_pid: int) -> bool:
         """Asked from another connection: does that backend hold the lock in *this* connection's database?"""
+
+    def interrupt(self, raw: RawConnection) -> bool:
+        """Cancel what ``raw`` itself is running, from another thread. False: it takes another connection."""
 
     def cancel(self, raw: RawConnection, backend_pid: int) -> None:
         """Cancel what that backend is running, from another connection."""
@@ -184,8 +229,11 @@ class Dialect(Protocol):
     def is_autocommit(self, raw: RawConnection) -> bool:
         """Whether each statement on this connection commits by itself."""
 
-    def transaction_open(self, raw: RawConnection) -> bool:
-        """Whether a transaction is open, as the driver knows it; True where it does not tell."""
+    def before_statement(self, raw: RawConnection, statement: str) -> Boundary:
+        """Called before each statement of a run; begins a transaction where the driver would not."""
+
+    def committed(self, raw: RawConnection, statement: str) -> bool:
+        """After ``statement`` succeeded in a transaction: was that transaction committed by it?"""
 
     def waits_for_snapshots(self, statement: str) -> bool:
         """Whether this statement, outside a transaction, waits for old ones to end (a concurrent index build)."""
@@ -211,18 +259,43 @@ def rows(raw: RawConnection, sql: str) -> list[Sequence[Any]]:
         cursor.close()
 
 
+def first_word(statement: str) -> str:
+    """The first word of a statement, in capitals: what kind it is, without parsing it. Comments are skipped."""
+    found = _FIRST_WORD.match(statement)
+    return found.group(1).upper() if found else ""
+
+
+_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|#[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*(\w+)", re.DOTALL)
+
+
+_MODULES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
+
+
 def known() -> tuple[str, ...]:
     """Names of the supported dialects."""
-    return ("postgresql",)
+    return tuple(_MODULES)
 
 
-def dialect_named(name: str) -> Dialect:
-    """The dialect of that SQLAlchemy name; ConfigurationError for one that we do not know."""
-    if name == "postgresql":
-        from migrator.dialects.postgresql import PostgreSQL
+def dialect_named(name: str, *, without_lock: bool = False) -> Dialect:
+    """The dialect of that SQLAlchemy name.
 
-        return PostgreSQL()
+    :param without_lock: what SQLAlchemy knows is enough; there is no run lock then.
+    :raises ConfigurationError: one that we do not know.
+    """
+    if without_lock:
+        from migrator.dialects.unlocked import Unlocked
+
+        return Unlocked(name)
+    if name in _MODULES:
+        module = importlib.import_module(f"migrator.dialects.{name}")
+        dialect: Dialect = getattr(module, _MODULES[name])()
+        return dialect
     raise ConfigurationError(
         f"{name} is not supported: there is no run lock for it, so nothing would keep two runs apart",
-        next_step=f"Supported: {', '.join(known())}. Nothing was changed.",
+        details=(f"supported: {', '.join(known())}",),
+        next_step=(
+            "Where you see to it yourself that only one run is at work at a time, set MIGRATOR_LOCK=none: "
+            "the migrations then run and are verified, without a lock, lock timeouts and cancelling. "
+            "Nothing was changed."
+        ),
     )

@@ -7,9 +7,10 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from migrator.dialects import (
+    Boundary,
     LockKey,
     RawConnection,
     ServerError,
@@ -20,6 +21,9 @@ from migrator.dialects import (
 )
 from migrator.dialects.postgresql_errors import read_error
 from migrator.results import Activity, Blocker, InvalidIndex, LockHolder, Progress
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 KEY_SPACE = 0x6D696772
 """First half of every advisory lock key of ours. The two-integer form never meets a one-bigint key of a project."""
@@ -92,6 +96,14 @@ class PostgreSQL:
     """See :class:`migrator.dialects.Dialect`."""
 
     name: ClassVar[str] = "postgresql"
+    gives_lock_back: ClassVar[str] = "pg_advisory_unlock_all(), DISCARD ALL, or a pooler"
+    after_a_part: ClassVar[str] = (
+        "It ran outside a transaction, so what it had done before is still there: look at the state above, "
+        "remove what was left behind (an INVALID index: DROP INDEX CONCURRENTLY), then run again."
+    )
+
+    def refuse_url(self, url: URL, source: str) -> None:
+        return
 
     def read_error(self, error: BaseException) -> ServerError | None:
         return read_error(error)
@@ -120,6 +132,12 @@ class PostgreSQL:
             "keepalives_interval": KEEPALIVE_SECONDS,
             "keepalives_count": KEEPALIVE_PROBES,
         }
+
+    def place(self, raw: RawConnection) -> str:
+        return ""  # host names, ports and sockets prove nothing
+
+    def keeps_snapshot(self, isolation_level: str) -> bool:
+        return isolation_level in ("REPEATABLE READ", "SERIALIZABLE")
 
     def session(self, raw: RawConnection) -> Session:
         before = ", ".join(f"current_setting({literal(name)}, true)" for name in _CHANGED)
@@ -241,6 +259,9 @@ class PostgreSQL:
             statement=str(statement or ""),
         )
 
+    def ending(self, holder: LockHolder) -> str:
+        return f"SELECT pg_terminate_backend({holder.pid})"
+
     def holds(self, raw: RawConnection, key: LockKey, backend_pid: int) -> bool:
         return bool(
             rows(
@@ -248,6 +269,9 @@ class PostgreSQL:
                 f"SELECT 1 FROM pg_catalog.pg_locks l WHERE {_lock_row(key)} AND l.pid = {int(backend_pid)}",
             )
         )
+
+    def interrupt(self, raw: RawConnection) -> bool:
+        return False
 
     def cancel(self, raw: RawConnection, backend_pid: int) -> None:
         rows(raw, f"SELECT pg_cancel_backend({int(backend_pid)})")
@@ -325,10 +349,15 @@ class PostgreSQL:
     def is_autocommit(self, raw: RawConnection) -> bool:
         return bool(getattr(raw, "autocommit", False))
 
-    def transaction_open(self, raw: RawConnection) -> bool:
-        # Both psycopgs know it from the protocol; 0 is libpq's PQTRANS_IDLE (34.2).
-        information = getattr(getattr(raw, "driver_connection", raw), "info", None)
-        return getattr(information, "transaction_status", None) != 0
+    def before_statement(self, raw: RawConnection, statement: str) -> Boundary:
+        return Boundary.OUTSIDE if self.is_autocommit(raw) else Boundary.INSIDE
+
+    def committed(self, raw: RawConnection, statement: str) -> bool:
+        # op.execute("COMMIT"). Drivers know it from the protocol: 0 is libpq's PQTRANS_IDLE (34.2).
+        driver: Any = getattr(raw, "driver_connection", raw)
+        if hasattr(driver, "is_in_transaction"):  # asyncpg
+            return not driver.is_in_transaction()
+        return getattr(getattr(driver, "info", None), "transaction_status", None) == 0
 
     def waits_for_snapshots(self, statement: str) -> bool:
         # A word, not a parse: outside a transaction a false alarm only lengthens one statement's lock timeout.

@@ -26,6 +26,16 @@ _BY_SQLSTATE = {
     "42P07": ErrorKind.ALREADY_EXISTS,
     "42701": ErrorKind.ALREADY_EXISTS,
     "42710": ErrorKind.ALREADY_EXISTS,
+    "23502": ErrorKind.NULL_VALUE,
+    "23503": ErrorKind.FOREIGN_KEY,
+    "23505": ErrorKind.DUPLICATE_KEY,
+    "23514": ErrorKind.CHECK_VIOLATED,
+    "25001": ErrorKind.NEEDS_NO_TRANSACTION,
+    "25P02": ErrorKind.TRANSACTION_ABORTED,
+    "42601": ErrorKind.SYNTAX,
+    "42703": ErrorKind.NO_COLUMN,
+    "42P01": ErrorKind.NO_TABLE,
+    "53200": ErrorKind.TOO_MANY_LOCKS,
 }
 _BY_CLASS = {"08": ErrorKind.CONNECTION_LOST, "28": ErrorKind.REFUSED}
 
@@ -119,6 +129,8 @@ def _kind(sqlstate: str, message: str, whole: str, diagnostics: Any) -> ErrorKin
             return ErrorKind.CATALOG_RACE
         if sqlstate == "XX000" and "concurrently" in message:
             return ErrorKind.CATALOG_RACE
+        if sqlstate == "57014" and "user request" not in message:
+            return ErrorKind.STATEMENT_TIMEOUT
         found = _BY_SQLSTATE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2])
         if found is not None:
             return found

@@ -14,28 +14,27 @@ from sqlalchemy.engine import URL, Connection
 
 from migrator import urls
 from migrator.database import bounded, on_connection_like
-from migrator.dialects import LockKey, RawConnection, SessionOptions, dialect_named
+from migrator.dialects import Boundary, LockKey, RawConnection, SessionOptions, first_word
 from migrator.environment.identity import prove_identity, prove_identity_by_probe, refuse_poolers
-from migrator.environment.state import Again, Held, Run, RunAgain, TargetRun
+from migrator.environment.state import Again, Held, Notes, Run, RunAgain, TargetRun
 from migrator.errors import LockLost
 from migrator.events import LockHeld, LockWaiting, TargetKnown
 from migrator.lock import RunLock, locked_out, next_telling
 from migrator.results import Target
 
+READING = ("SELECT", "SHOW", "SET", "PRAGMA", "EXPLAIN", "DESCRIBE", "USE", "VALUES")
+"""First words of statements that change nothing worth a line when they are not undone."""
+
 
 class Connections:
     """What one execution of ``env.py`` connects with.
 
-    :param failed: told of a lock that was lost, before that is raised.
-    :param left_transaction: told of a statement that no rollback undoes.
+    :param notes: who is told of what is seen on them; asked for when it happens.
     """
 
-    def __init__(
-        self, run: Run, failed: Callable[[BaseException], None], left_transaction: Callable[[], None]
-    ) -> None:
+    def __init__(self, run: Run, notes: Callable[[], Notes]) -> None:
         self._run = run
-        self._failed = failed
-        self._left_transaction = left_transaction
+        self._notes = notes
         self._held: list[Held] = []
 
     def prepare(self, connection: Connection) -> Held:
@@ -47,11 +46,12 @@ class Connections:
                 self._look_at_schema(held)
                 return held
         self._learn_password(connection.engine.url)
-        dialect = dialect_named(connection.dialect.name)
+        dialect = self._run.dialect_named(connection.dialect.name)
+        dialect.refuse_url(connection.engine.url, "env.py")
         inside = connection.in_transaction()
         held = Held(raw, connection, dialect.session(raw), dialect, connection.engine, inside)
         refuse_poolers(self._run, held)
-        held.old_snapshot = inside and connection.get_isolation_level() in ("REPEATABLE READ", "SERIALIZABLE")
+        held.old_snapshot = inside and dialect.keeps_snapshot(connection.get_isolation_level())
         held.lock_timeout = dialect.apply_settings(raw, held.session, self._session_options())
         if not inside:
             raw.commit()
@@ -102,7 +102,9 @@ class Connections:
         lock = RunLock(held.dialect, key, held.raw)
         if not lock.try_take():
             holder = held.dialect.holder(held.raw, key)
-            again = RunAgain(Again.RUN_LOCK, Again.RUN_LOCK.value, locked_out(holder, self._run.lock_waited))
+            again = RunAgain(
+                Again.RUN_LOCK, Again.RUN_LOCK.value, locked_out(held.dialect, holder, self._run.lock_waited)
+            )
             self._run.again = again
             raise again
         held.locks[key] = lock
@@ -149,7 +151,9 @@ class Connections:
                 if run.lock_told < 0 or run.lock_waited >= next_telling(run.lock_told):
                     run.lock_told = run.lock_waited
                     run.report(LockWaiting(holder, run.lock_waited, run.settings.run_lock_timeout))
-                raise RunAgain(Again.RUN_LOCK, Again.RUN_LOCK.value, locked_out(holder, run.lock_waited))
+                raise RunAgain(
+                    Again.RUN_LOCK, Again.RUN_LOCK.value, locked_out(held.dialect, holder, run.lock_waited)
+                )
             waited = 0.0
         else:
             waited = lock.wait(
@@ -221,6 +225,7 @@ class Connections:
         def check(_connection: Connection) -> None:
             self._run.supervisor.check()
             self._check_locks(held)
+            self._notes().committed()
 
         return check
 
@@ -229,15 +234,20 @@ class Connections:
             try:
                 lock.check()
             except LockLost as lost:
-                self._failed(lost)
+                self._notes().failed(lost)
                 raise
 
     def _before_statement(self, held: Held) -> Callable[..., None]:
         def before(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
             self._run.supervisor.statement_began()
-            if not held.dialect.is_autocommit(held.raw):
+            boundary = held.dialect.before_statement(held.raw, statement)
+            if boundary is Boundary.COMMITS:
+                self._check_locks(held)
+                self._notes().commits_implicitly()
+            if boundary is not Boundary.OUTSIDE:
                 return
-            self._left_transaction()
+            self._notes().left_transaction()
+            self._notes().committed()
             if not held.dialect.waits_for_snapshots(statement):
                 return
             if held.dialect.lock_timeout(held.raw) == held.lock_timeout:
@@ -247,21 +257,25 @@ class Connections:
         return before
 
     def _after_statement(self, held: Held) -> Callable[..., None]:
-        def after(connection: Connection, *_: Any) -> None:
+        def after(connection: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
             held.restore_lock_timeout()
-            if (
-                connection.in_transaction()
-                and not held.dialect.is_autocommit(held.raw)
-                and not held.dialect.transaction_open(held.raw)
-            ):
-                # The revision ended Alembic's transaction itself: op.execute("COMMIT").
-                self._left_transaction()
+            notes = self._notes()
+            if first_word(statement) not in READING:
+                notes.noted(statement)
+            if not connection.in_transaction():
+                return
+            if held.dialect.is_autocommit(held.raw):
+                notes.committed()
+            elif held.dialect.committed(held.raw, statement):
+                # By itself, as DDL does on MySQL, or because it is a COMMIT of the revision's own.
+                notes.left_transaction()
+                notes.committed()
                 self._check_locks(held)
 
         return after
 
     def _cancel(self, held: Held) -> None:
-        if held.returned:
+        if held.returned or held.dialect.interrupt(held.raw):
             return
         on_connection_like(
             held.engine,
@@ -291,6 +305,8 @@ class Connections:
             held.raw.commit()
 
     def _restore(self, held: Held) -> None:
-        held.dialect.restore_session(held.raw, held.session)
-        for lock in held.locks.values():
-            lock.release()
+        try:
+            held.dialect.restore_session(held.raw, held.session)
+        finally:
+            for lock in held.locks.values():
+                lock.release()

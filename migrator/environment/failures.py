@@ -27,11 +27,6 @@ from migrator.results import Blocker, Statement
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-OUTSIDE_A_TRANSACTION = (
-    "It ran outside a transaction, so what it had done before is still there: look at the state above, "
-    "remove what was left behind (an INVALID index: DROP INDEX CONCURRENTLY), then run again."
-)
-
 
 def describe_failure(
     error: BaseException,
@@ -59,10 +54,10 @@ def describe_failure(
         return _placed(failure, error, step_run)
     if found.kind is ErrorKind.CONNECTION_LOST:
         failure = lost(found)
-        if step_run is not None and step_run.autocommit:
-            failure.next_step = OUTSIDE_A_TRANSACTION
+        if step_run is not None and step_run.autocommit and target is not None:
+            failure.next_step = target.dialect.after_a_part
     elif found.kind in (ErrorKind.LOCK_TIMEOUT, ErrorKind.DEADLOCK, ErrorKind.SERIALIZATION):
-        failure = _lock_timeout(found, step_run, run, blockers, statement)
+        failure = _lock_timeout(found, step_run, target, blockers, statement)
     elif found.kind is ErrorKind.DENIED:
         user = target.target.user if target else "the user"
         failure = AccessRefused(
@@ -179,7 +174,7 @@ def _placed(failure: MigratorError, error: BaseException, step_run: StepRun | No
 def _lock_timeout(
     found: ServerError,
     step_run: StepRun | None,
-    run: Run,
+    target: TargetRun | None,
     blockers: tuple[Blocker, ...],
     statement: Statement | None,
 ) -> LockTimeoutExhausted:
@@ -190,8 +185,8 @@ def _lock_timeout(
         f"{b.state} for {format_duration(b.since_seconds)})" + (f" on {b.relation}" if b.relation else "")
         for b in blockers
     )
-    if step_run is not None and step_run.autocommit:
-        next_step = OUTSIDE_A_TRANSACTION
+    if step_run is not None and step_run.autocommit and target is not None:
+        next_step = target.dialect.after_a_part
     else:
         next_step = (
             "Run again when there is less traffic, end the session that blocks, "
@@ -233,8 +228,8 @@ def _advice(found: ServerError, step_run: StepRun | None, target: TargetRun | No
                 f"DROP INDEX CONCURRENTLY {index.name}; (an earlier build of it failed and left it INVALID), "
                 "then run the same command again (docs/recipes.md#concurrent-index)."
             )
-    if step_run is not None and step_run.autocommit:
-        return f"{OUTSIDE_A_TRANSACTION} {advice_for(found)}"
+    if step_run is not None and step_run.autocommit and target is not None:
+        return f"{target.dialect.after_a_part} {advice_for(found)}"
     return advice_for(found)
 
 

@@ -16,6 +16,9 @@ def prove_identity_by_probe(run: Run, held: Held, key: LockKey) -> None:
     """The same proof for a command that does not take the run lock: by a lock that nobody else asks for."""
     if run.settings.database is None or key in run.targets:
         return
+    if held.dialect.place(held.raw):
+        prove_identity(run, held, key, key)
+        return
     probe = LockKey(key.database, key.schema, secrets.token_hex(16))
     held.dialect.try_lock(held.raw, probe)
     try:
@@ -31,13 +34,14 @@ def prove_identity(run: Run, held: Held, key: LockKey, lock: LockKey) -> None:
     database = run.settings.database
     if database is None or key in run.targets:
         return
+    place = held.dialect.place(held.raw)
     where = f"env.py connects to {held.session.database} as {held.session.user} at {urls.address(held.engine.url)}"
     pid = held.session.backend_pid
     try:
         same = on_new_connection(
             database.url,
             held.dialect,
-            lambda raw: held.dialect.holds(raw, lock, pid),
+            lambda raw: held.dialect.place(raw) == place if place else held.dialect.holds(raw, lock, pid),
             run.settings.connect_timeout,
         )
     except NoAnswer:

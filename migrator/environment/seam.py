@@ -37,7 +37,7 @@ class Seam:
         self._run = run
         self._one_transaction = False
         run.ends_transaction_itself = names_its_transaction(Path(environment.script.dir) / "env.py")
-        self._connections = Connections(run, self._failed, self._left_transaction)
+        self._connections = Connections(run, lambda: self.steps)
         self.steps = Steps(run, self._connections.take_resolved, self._connections.target_at)
         self._configure = environment.configure
         self._begin_transaction = environment.begin_transaction
@@ -120,12 +120,6 @@ class Seam:
     def leave(self) -> None:
         """``env.py`` has ended: give back what it left open. Never raises."""
         self._connections.leave()
-
-    def _failed(self, error: BaseException) -> None:
-        self.steps.failed(error)
-
-    def _left_transaction(self) -> None:
-        self.steps.left_transaction()
 
     def _autocommit_block(self, context: MigrationContext) -> Callable[[], Any]:
         real = context.autocommit_block

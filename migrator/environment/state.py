@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from migrator.dialects import Dialect, LockKey, RawConnection, Session
+from migrator.dialects import Dialect, LockKey, RawConnection, Session, dialect_named
 from migrator.errors import MigratorError
 from migrator.events import Reporter
-from migrator.results import Activity, Blocker, InvalidIndex, Revisions, Step, Target
+from migrator.results import MOST_STATEMENTS, Activity, Blocker, InvalidIndex, Revisions, Step, Target
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -86,18 +86,62 @@ class Supervisor(Protocol):
         """It ended; who was last seen to block it."""
 
 
+class Notes(Protocol):
+    """Who keeps what is seen on the connection while a step runs."""
+
+    def failed(self, error: BaseException) -> None:
+        """The run lock was lost; told before that is raised."""
+
+    def left_transaction(self) -> None:
+        """A statement ran outside a transaction, or ended it: no rollback undoes it."""
+
+    def noted(self, statement: str) -> None:
+        """A statement that changes something succeeded."""
+
+    def committed(self) -> None:
+        """The transaction was committed, or is about to be."""
+
+    def commits_implicitly(self) -> None:
+        """A statement begins that commits what stands before it in the transaction, even if it fails itself."""
+
+
 @dataclass(slots=True)
 class StepRun:
-    """One planned step: what was tried and what came of it."""
+    """One planned step: what was tried and what came of it.
+
+    :ivar autocommit: a part of it is not undone by a rollback: the statements ``committed``, as far as they
+        were seen; ``open_statements``: those of the transaction that is still open.
+    """
 
     step: Step
     number: int
     total: int
     tries: int = 0
     autocommit: bool = False
+    running: bool = False
+    committed: list[str] = field(default_factory=list)
+    open_statements: list[str] = field(default_factory=list)
     began: float = 0.0
     duration: float = 0.0
     finished: bool = False
+
+    def begin_try(self) -> None:
+        """A try begins, or begins anew."""
+        self.tries += 1
+        self.running = True
+        self.autocommit = False
+        self.committed.clear()
+        self.open_statements.clear()
+
+    def note(self, statement: str) -> None:
+        """``statement`` succeeded; one more than can be named is kept, to tell that there were more."""
+        if self.running and len(self.committed) + len(self.open_statements) <= MOST_STATEMENTS:
+            self.open_statements.append(statement)
+
+    def commit(self) -> None:
+        """What was open is committed."""
+        self.committed += self.open_statements
+        self.open_statements.clear()
 
 
 @dataclass(slots=True)
@@ -155,6 +199,10 @@ class Run:
     script: Any = None
     changed: bool = False
     ends_transaction_itself: bool = False
+
+    def dialect_named(self, name: str) -> Dialect:
+        """See :func:`migrator.dialects.dialect_named`; without a lock where that was asked for."""
+        return dialect_named(name, without_lock=self.settings.lock == "none")
 
     @property
     def relative(self) -> bool:

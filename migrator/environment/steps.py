@@ -157,6 +157,22 @@ class Steps:
         if self._current is not None:
             self._current.autocommit = True
 
+    def noted(self, statement: str) -> None:
+        """A statement of the current step succeeded."""
+        if self._current is not None:
+            self._current.note(statement)
+
+    def committed(self) -> None:
+        """The transaction of the current step was committed, or is about to be."""
+        if self._current is not None:
+            self._current.commit()
+
+    def commits_implicitly(self) -> None:
+        """A statement of the current step begins that commits what stands before it, even if it fails itself."""
+        if self._current is not None and self._current.open_statements:
+            self._current.autocommit = True
+            self._current.commit()
+
     def failed(self, error: BaseException) -> None:
         """Something was raised while the steps ran. The first failure is kept, whatever becomes of ``error``."""
         run, held, step = self._run, self._held, self._current
@@ -225,7 +241,9 @@ class Steps:
             step_run.finished = step_run.autocommit or committed
             run.supervisor.step_ended()
             self._current = None
-            result = StepResult(step, Outcome.APPLIED, step_run.duration, step_run.tries, step_run.autocommit)
+            result = StepResult(
+                step, Outcome.APPLIED, step_run.duration, step_run.tries, autocommit=step_run.autocommit
+            )
             run.report(StepFinished(result, step_run.number, step_run.total))
 
     def _retrying(
@@ -237,7 +255,7 @@ class Steps:
         def try_until_done(**arguments: Any) -> None:
             while True:
                 run.supervisor.check()
-                step_run.tries += 1
+                step_run.begin_try()
                 step_run.autocommit = _commits_each_statement(held)
                 step_run.began = time.monotonic()
                 run.report(StepStarted(step_run.step, step_run.number, step_run.total, step_run.tries))
@@ -247,6 +265,7 @@ class Steps:
                 )
                 try:
                     migrate(**arguments)
+                    step_run.running = False
                     return
                 except Exception as error:
                     step_run.duration = time.monotonic() - step_run.began

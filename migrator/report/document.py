@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from migrator.errors import ExitCode, MigratorError
 from migrator.events import DatabaseReady
 from migrator.report.failure import failure_of, next_step_of
-from migrator.report.safe import Json, JsonObject, plain
+from migrator.report.safe import Json, JsonObject, one_line, plain
 from migrator.report.words import state_words
 from migrator.results import CheckResult, RunResult, Status, Target, TargetResult, TargetStatus
 
@@ -180,6 +180,7 @@ def _run_target(result: TargetResult, *, alone: bool) -> JsonObject:
                 "duration_seconds": plain(step.duration_seconds),
                 "tries": step.tries,
                 "autocommit": step.autocommit,
+                "committed": [one_line(statement.text) for statement in step.committed],
             }
             for step in result.steps
         ],

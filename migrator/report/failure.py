@@ -115,12 +115,16 @@ def _target_name(result: TargetResult) -> str:
 
 
 def _left(targets: tuple[TargetResult, ...], indexes_told: frozenset[InvalidIndex]) -> tuple[str, ...]:
-    left = [
-        f"part of {one_line(step.step.revision)} ran outside a transaction and was not undone"
-        for target in targets
-        for step in target.steps
-        if step.autocommit and step.outcome in (Outcome.FAILED, Outcome.ROLLED_BACK)
-    ]
+    left = []
+    for step in (step for target in targets for step in target.steps):
+        if not step.autocommit or step.outcome not in (Outcome.FAILED, Outcome.ROLLED_BACK):
+            continue
+        revision = one_line(step.step.revision)
+        if not step.committed:
+            left.append(f"part of {revision} ran outside a transaction and was not undone")
+            continue
+        left.append(f"of {revision}, committed and not undone:")
+        left += [f"  {statement_words(statement.text)}" for statement in step.committed]
     left += [
         index_words(index)
         for target in targets
