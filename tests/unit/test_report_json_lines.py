@@ -82,6 +82,7 @@ def test_the_fields_of_an_event_are_the_fields_of_its_line() -> None:
         "duration_seconds": 0.04,
         "tries": 1,
         "autocommit": False,
+        "committed": [],
         "number": 1,
         "total": 3,
     }
