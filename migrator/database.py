@@ -169,8 +169,8 @@ def wait_until_ready(
             told = True
             target = Target(
                 dialect=dialect.name,
-                address=urls.address(database.url),
-                database=name or database.url.database or "",
+                address=name if dialect.in_a_file and name else urls.address(database.url),
+                database="" if dialect.in_a_file else name or database.url.database or "",
                 user=user or database.url.username or "",
                 source=database.source,
                 server_version=version,

@@ -143,11 +143,13 @@ class Boundary(enum.Enum):
 class Dialect(Protocol):
     """What a database must offer. ``tests/contract/`` holds every implementation to it.
 
+    :cvar in_a_file: a database is a file, and has no further name.
     :cvar gives_lock_back: what in a session makes it lose the run lock, for the message.
     :cvar after_a_part: what to do when part of a failed revision was committed.
     """
 
     name: ClassVar[str]
+    in_a_file: ClassVar[bool]
     gives_lock_back: ClassVar[str]
     after_a_part: ClassVar[str]
 

@@ -96,6 +96,7 @@ class PostgreSQL:
     """See :class:`migrator.dialects.Dialect`."""
 
     name: ClassVar[str] = "postgresql"
+    in_a_file: ClassVar[bool] = False
     gives_lock_back: ClassVar[str] = "pg_advisory_unlock_all(), DISCARD ALL, or a pooler"
     after_a_part: ClassVar[str] = (
         "It ran outside a transaction, so what it had done before is still there: look at the state above, "

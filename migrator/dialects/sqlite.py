@@ -50,6 +50,7 @@ class SQLite:
     """
 
     name: ClassVar[str] = "sqlite"
+    in_a_file: ClassVar[bool] = True
     gives_lock_back: ClassVar[str] = "the lock file beside the database was removed or replaced"
     after_a_part: ClassVar[str] = (
         "Part of it was committed by a statement that cannot run in a transaction: remove what is listed as left, "
@@ -82,7 +83,7 @@ class SQLite:
     def facts(self, raw: RawConnection) -> ServerFacts:
         ((version,),) = rows(raw, "SELECT sqlite_version()")
         rows(raw, "PRAGMA schema_version")  # reads the file: a query that is answered
-        return ServerFacts(str(version), "", "", read_only=False, backend_pid=os.getpid())
+        return ServerFacts(str(version), database_file(raw), "", read_only=False, backend_pid=os.getpid())
 
     def connect_arguments(self, driver: str, timeout_seconds: float) -> dict[str, object]:
         return {"timeout": timeout_seconds}

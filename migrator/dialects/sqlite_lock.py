@@ -57,7 +57,7 @@ def take(raw: RawConnection, database: str, key: LockKey) -> bool:
         _forget_closed_connections()
         if (id(connection), path) in _taken:
             return True
-        descriptor = _opened(path)
+        descriptor = _opened(path, database)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _same_file(descriptor, path):
@@ -127,9 +127,14 @@ def holder(database: str, key: LockKey) -> LockHolder | None:
     return LockHolder(pid=0, application="a run that is just beginning")
 
 
-def _opened(path: str) -> int:
+def _opened(path: str, database: str) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        new = not os.path.exists(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        if new:
+            with contextlib.suppress(OSError):  # whoever may write the database may take the lock
+                os.fchmod(descriptor, os.stat(database).st_mode & 0o666)
+        return descriptor
     except OSError as error:
         raise AccessRefused(
             "the run lock is a file beside the database, and that cannot be written",

@@ -35,6 +35,7 @@ class Unlocked:
     cancel a statement; and nothing proves that ``env.py`` connects to the configured database.
     """
 
+    in_a_file: ClassVar[bool] = False
     gives_lock_back: ClassVar[str] = ""
     after_a_part: ClassVar[str] = (
         "It ran outside a transaction, so what it had done before is still there: remove what was left behind, "

@@ -184,10 +184,11 @@ class Connections:
         database = run.settings.database
         first = not run.targets
         url = database.url if database is not None and first else held.engine.url
+        in_a_file = held.dialect.in_a_file
         target = Target(
             dialect=held.dialect.name,
-            address=urls.address(url),
-            database=held.session.database,
+            address=held.session.database if in_a_file else urls.address(url),
+            database="" if in_a_file else held.session.database,
             user=held.session.user,
             source=database.source if database is not None and first else "env.py",
             server_version=held.session.server_version,

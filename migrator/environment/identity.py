@@ -35,7 +35,9 @@ def prove_identity(run: Run, held: Held, key: LockKey, lock: LockKey) -> None:
     if database is None or key in run.targets:
         return
     place = held.dialect.place(held.raw)
-    where = f"env.py connects to {held.session.database} as {held.session.user} at {urls.address(held.engine.url)}"
+    where = f"env.py connects to {held.session.database}"
+    if not held.dialect.in_a_file:
+        where += f" as {held.session.user} at {urls.address(held.engine.url)}"
     pid = held.session.backend_pid
     try:
         same = on_new_connection(
