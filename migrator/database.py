@@ -69,11 +69,11 @@ def connect(url: URL, dialect: Dialect, timeout_seconds: float) -> RawConnection
     Raises what the driver raises. The caller bounds it and closes it.
     """
     ours = urls.sync_url(url)
-    engine_dialect = ours.get_dialect()()
-    module = engine_dialect.import_dbapi()
+    of_sqlalchemy: Any = ours.get_dialect()
+    engine_dialect = of_sqlalchemy(dbapi=of_sqlalchemy.import_dbapi())
     positional, named = engine_dialect.create_connect_args(ours)
     arguments = {**dialect.connect_arguments(engine_dialect.driver, timeout_seconds), **named}
-    return module.connect(*positional, **arguments)
+    return engine_dialect.connect(*positional, **arguments)
 
 
 def on_new_connection(
@@ -104,7 +104,7 @@ def on_connection_like(engine: Engine, work: Callable[[RawConnection], Result], 
             try:
                 raw: RawConnection = connection.dbapi_connection
                 result = work(raw)
-                raw.rollback()
+                engine.dialect.do_rollback(connection)
                 return result
             finally:
                 connection.invalidate()

@@ -206,6 +206,8 @@ def address(url: URL) -> str:
     if backend == "sqlite":
         return url.database or ":memory:"
     hosts, ports = _hosts_and_ports(url)
+    if not hosts and backend not in DEFAULT_PORTS:
+        return url.database or backend
     if not hosts:
         service, socket = url.query.get("service"), url.query.get("unix_socket")
         return f"service {service}" if service else str(socket or "local socket")
@@ -220,7 +222,7 @@ def address(url: URL) -> str:
 def describe(url: URL) -> str:
     """``db.internal:5432/shop as shop_owner``; never a password."""
     where = address(url)
-    if url.get_backend_name() != "sqlite" and url.database:
+    if url.database and url.database != where:
         where += f"/{url.database}"
     return f"{where} as {url.username}" if url.username else where
 

@@ -20,6 +20,7 @@ from migrator.dialects import (
     rows,
 )
 from migrator.dialects.postgresql_errors import read_error
+from migrator.errors import LockUnusable
 from migrator.results import Activity, Blocker, InvalidIndex, LockHolder, Progress
 
 if TYPE_CHECKING:
@@ -142,11 +143,20 @@ class PostgreSQL:
 
     def session(self, raw: RawConnection) -> Session:
         before = ", ".join(f"current_setting({literal(name)}, true)" for name in _CHANGED)
-        ((pid, database, schema, user, version, *values),) = rows(
+        ((cockroach, pid, database, schema, user, version, *values),) = rows(
             raw,
-            "SELECT pg_backend_pid(), current_database(), current_schema(), session_user, "
-            f"current_setting('server_version'), {before}",
+            "SELECT current_setting('crdb_version', true), pg_backend_pid(), current_database(), "
+            f"current_schema(), session_user, current_setting('server_version'), {before}",
         )
+        if cockroach:
+            raise LockUnusable(
+                "the lock cannot work here: this is CockroachDB, whose advisory locks do nothing",
+                details=(str(cockroach),),
+                next_step=(
+                    "Where you see to it yourself that only one run is at work at a time, set "
+                    "MIGRATOR_LOCK=none. Nothing was changed."
+                ),
+            )
         return Session(
             backend_pid=int(pid),
             protocol_pid=protocol_pid(raw),

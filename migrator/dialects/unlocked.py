@@ -120,7 +120,7 @@ class Unlocked:
         try:
             rows(raw, f"SELECT version_num FROM {self._named(schema, table)} WHERE 1 = 0")
         except Exception:
-            raw.rollback()  # nothing was written yet where there is no version table
+            self._sqlalchemy().do_rollback(raw)  # nothing was written yet where there is no version table
             return None
         return schema or "", table
 

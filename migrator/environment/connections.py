@@ -18,7 +18,7 @@ from migrator.dialects import Boundary, LockKey, RawConnection, SessionOptions, 
 from migrator.environment.identity import prove_identity, prove_identity_by_probe, refuse_poolers
 from migrator.environment.state import Again, Held, Notes, Run, RunAgain, TargetRun
 from migrator.errors import LockLost
-from migrator.events import LockHeld, LockWaiting, TargetKnown
+from migrator.events import LockHeld, LockWaiting, Notice, TargetKnown
 from migrator.lock import RunLock, locked_out, next_telling
 from migrator.results import Target
 
@@ -80,8 +80,8 @@ class Connections:
         target = run.targets.get(key) or self._new_target(held, key)
         told = run.settings.database is not None and not run.targets
         if not told and key not in run.announced:
-            run.announced.add(key)
             run.report(TargetKnown(target.target))
+        run.announced.add(key)
         if run.reads_only:
             prove_identity_by_probe(run, held, key)
         elif key not in held.locks:
@@ -163,6 +163,9 @@ class Connections:
                 sleep=run.supervisor.sleep,
             )
         run.lock_waited += waited
+        if run.settings.lock == "none":
+            run.report(Notice("lock", "none, as MIGRATOR_LOCK says: nothing keeps two runs apart"))
+            return waited
         held.locks[key] = lock
         prove_identity(run, held, key, key)
         run.report(LockHeld(held.session.backend_pid, run.lock_waited))

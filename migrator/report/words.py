@@ -41,7 +41,8 @@ def names(revisions: Sequence[str]) -> str:
 
 def place(target: Target) -> str:
     """Where a database is: ``db.internal:5432/shop``."""
-    return one_line(f"{target.address}/{target.database}" if target.database else target.address)
+    named = target.database not in ("", target.address)
+    return one_line(f"{target.address}/{target.database}" if named else target.address)
 
 
 def target_words(target: Target) -> str:

@@ -78,7 +78,7 @@ def test_every_setting_of_the_table_has_its_default(load: Load) -> None:
         "allow_empty": False,
         "allow_other_targets": False,
         "pooler": "refuse",
-            "lock": "auto",
+        "lock": "auto",
         "export_url_as": (),
         "log_format": "text",
         "json_output": False,
