@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import pwd
-import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Literal
+from typing import Literal, TypeVar
 from urllib.parse import quote
 
+from migrator import unprivileged
 from migrator.errors import ConfigurationError, DatabaseUnreachable
 
 StopMode = Literal["fast", "immediate"]
@@ -32,16 +29,12 @@ StopMode = Literal["fast", "immediate"]
 
 SUPERUSER = "postgres"
 
-_HOST = "127.0.0.1"
+Kind = TypeVar("Kind", bound="EmbeddedPostgres")
+
 _START_TIMEOUT_SECONDS = 60.0
 _STOP_TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 0.01
 _PORT_TRIES = 20
-# Below Linux's default range of ephemeral ports (ip_local_port_range, from 32768): otherwise the client
-# side of any connection could take the port while the server restarts.
-_PORTS = range(20_000, 32_768)
-_LONGEST_SOCKET_PATH = 103  # sockaddr_un: 108 bytes on Linux, 104 on macOS, with the final zero byte
-_UNPRIVILEGED_USERS = ("nobody", "postgres")
 # 0-based line of postmaster.pid that holds the server's state (LOCK_FILE_LINE_PM_STATUS in pidfile.h).
 _STATUS_LINE = 7
 
@@ -49,7 +42,8 @@ _SIGNALS: Mapping[StopMode, signal.Signals] = MappingProxyType(
     {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 )
 _NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
-_FAST_OPTIONS: Mapping[str, str] = MappingProxyType(
+# What a server is not slowed down by that need not survive a crash of the machine.
+FAST_OPTIONS: Mapping[str, str] = MappingProxyType(
     {
         # Not synchronous_commit: with it off a crash of the server would lose what was committed last, and
         # without fsync it costs next to nothing.
@@ -101,19 +95,28 @@ def postgres(
     :raises ConfigurationError: no PostgreSQL programs there, or no user that they could run as.
     :raises DatabaseUnreachable: the server did not start; the details are its own words.
     """
+    settings = {**({} if durable else FAST_OPTIONS), **options}
+    with disposable(EmbeddedPostgres, bin_directory, settings) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def disposable(kind: type[Kind], bin_directory: Path | None, options: Mapping[str, str]) -> Iterator[Kind]:
+    """Start a server of that kind, with these settings alone; otherwise as :func:`postgres`."""
     programs = _programs(bin_directory)
-    account = _account()
+    account = unprivileged.account()
     with contextlib.ExitStack() as cleanup:
-        base = _base_directory(account)
+        base = unprivileged.directory_for(account)
         cleanup.callback(shutil.rmtree, base, ignore_errors=True)
-        if account is not None and not _open_to_all(programs / "postgres"):
+        if account is not None and not unprivileged.open_to_all(programs / "postgres"):
             programs = _copied(programs, base)
-        _give(base, account)
+        unprivileged.give(base, account)
         cleanup.enter_context(_watchdog(programs, base, account))
         # Before the watchdog is told that it is over, which would otherwise have work to do.
         cleanup.callback(shutil.rmtree, base, ignore_errors=True)
-        server = EmbeddedPostgres(programs, base, account)
-        server._initialise({**({} if durable else _FAST_OPTIONS), **options})
+        server = kind(programs, base, account)
+        server._make_cluster()
+        server._configure(options)
         cleanup.callback(server.stop, "immediate")
         server._start_on_a_free_port()
         yield server
@@ -132,7 +135,7 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, programs: Path, base: Path, account: pwd.struct_passwd | None) -> None:
-        self.host = _HOST
+        self.host = unprivileged.HOST
         self.port = 0
         self.socket_directory = base
         self.password = secrets.token_urlsafe(18)
@@ -183,7 +186,9 @@ class EmbeddedPostgres:
         command = [str(self._programs / "postgres"), "-D", str(self.data_directory), "-p", str(self.port)]
         with self.log_path.open("ab") as log:
             log_start = log.tell()
-            self._process = _popen(command, self._account, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = unprivileged.start(
+                command, self._account, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
         while not self._ready(self._process.pid):
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -212,20 +217,22 @@ class EmbeddedPostgres:
         self.stop(mode)
         self.start()
 
-    def _initialise(self, options: Mapping[str, str]) -> None:
+    def _make_cluster(self) -> None:
         password_file = self.socket_directory / "password"
         password_file.touch(mode=0o600)
         password_file.write_text(f"{self.password}\n")
-        _give(password_file, self._account)
+        unprivileged.give(password_file, self._account)
         command = [str(self._programs / "initdb"), "-D", str(self.data_directory), "-U", SUPERUSER]
         command += ["--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C"]
         command += ["--no-sync", "--no-instructions"]
-        process = _popen(command, self._account, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = unprivileged.start(command, self._account, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         output, _ = process.communicate()
         password_file.unlink()
         if process.returncode != 0:
             words = output.decode(errors="replace").strip().splitlines()
             raise DatabaseUnreachable("the embedded PostgreSQL could not be set up", details=words[-10:])
+
+    def _configure(self, options: Mapping[str, str]) -> None:
         ours = {
             "listen_addresses": self.host,
             "unix_socket_directories": str(self.socket_directory),
@@ -238,7 +245,7 @@ class EmbeddedPostgres:
 
     def _start_on_a_free_port(self) -> None:
         for left in reversed(range(_PORT_TRIES)):
-            self.port = _free_port()
+            self.port = unprivileged.free_port()
             try:
                 self.start()
             except DatabaseUnreachable as error:
@@ -285,36 +292,6 @@ def _major(version: str) -> int:
     return int(version.split(".", 1)[0])
 
 
-def _account() -> pwd.struct_passwd | None:
-    """The account that the server runs as; None: the one that runs us."""
-    if os.geteuid() != 0:
-        return None
-    for name in _UNPRIVILEGED_USERS:
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise ConfigurationError(
-        "PostgreSQL does not run as root, and there is no user 'nobody' or 'postgres' to run it as",
-        next_step="Run the command as an ordinary user.",
-    )
-
-
-def _base_directory(account: pwd.struct_passwd | None) -> Path:
-    """A new directory whose way is open to the server's user and short enough for a Unix socket in it."""
-    base = Path(tempfile.mkdtemp(prefix="migrator-"))
-    too_long = len(os.fsencode(base / f".s.PGSQL.{_PORTS[-1]}.lock")) > _LONGEST_SOCKET_PATH
-    if too_long or (account is not None and not _open_to_all(base.parent)):
-        base.rmdir()
-        base = Path(tempfile.mkdtemp(prefix="migrator-", dir="/tmp"))
-    return base
-
-
-def _open_to_all(path: Path) -> bool:
-    """Anybody may read ``path`` and go there (directories on the way need ``x`` alone)."""
-    resolved = path.resolve()
-    way = all(directory.stat().st_mode & 0o001 for directory in resolved.parents)
-    return way and resolved.stat().st_mode & 0o005 == 0o005
-
-
 def _copied(programs: Path, base: Path) -> Path:
     """The installation copied under ``base``; PostgreSQL finds its files relative to the program."""
     prefix = programs.resolve().parent
@@ -330,47 +307,8 @@ def _copied(programs: Path, base: Path) -> Path:
     return copy / "bin"
 
 
-def _give(path: Path, account: pwd.struct_passwd | None) -> None:
-    if account is None:
-        return
-    for owned in (path, *path.rglob("*")):
-        os.chown(owned, account.pw_uid, account.pw_gid, follow_symlinks=False)
-
-
 @contextlib.contextmanager
 def _watchdog(programs: Path, base: Path, account: pwd.struct_passwd | None) -> Iterator[None]:
     arguments = [str(programs / "pg_ctl"), str(base / "data"), str(base)]
-    with _popen(["/bin/sh", "-c", _WATCHDOG, "sh", *arguments], account, stdin=subprocess.PIPE):
+    with unprivileged.start(["/bin/sh", "-c", _WATCHDOG, "sh", *arguments], account, stdin=subprocess.PIPE):
         yield
-
-
-def _popen(
-    command: list[str],
-    account: pwd.struct_passwd | None,
-    *,
-    stdin: int = subprocess.DEVNULL,
-    stdout: int | IO[bytes] = subprocess.DEVNULL,
-    stderr: int | IO[bytes] = subprocess.DEVNULL,
-) -> subprocess.Popen[bytes]:
-    """Start a program as the server's user, out of reach of the terminal's Ctrl-C."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
-    return subprocess.Popen(
-        command,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        cwd="/",
-        env={**kept, "LC_ALL": "C"},
-        start_new_session=True,
-        user=account.pw_uid if account else None,
-        group=account.pw_gid if account else None,
-        extra_groups=[] if account else None,
-    )
-
-
-def _free_port() -> int:
-    while True:
-        port = random.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((_HOST, port))
-            return port

@@ -36,6 +36,7 @@ ORDER = (
     "database",
     "dialects",
     "embedded",
+    "unprivileged",
     "settings",
     "configured",
     "sources",
