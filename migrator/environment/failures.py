@@ -101,7 +101,7 @@ def unloadable(error: Exception, script: ScriptDirectory, run: Run) -> MigratorE
     cause = error.__cause__ or error
     if type(error).__name__ == "CommandError" and place is None:
         known = [str(name) for name in script.revision_map._revision_map if name]
-        said, details = no_such_revision(error, known) or (_one_line(error), ())
+        said, details = no_such_revision(error, known) or _no_such_walk(error, run) or (_one_line(error), ())
         asked = () if run.revision in said else (f"asked for: {run.revision}",)
         return HistoryError(
             said,
@@ -139,6 +139,19 @@ def no_such_revision(error: BaseException, known: Collection[str]) -> tuple[str,
         return f"several revisions begin with {asked}: {', '.join(begun)}", ()
     close = difflib.get_close_matches(asked, known, n=3)
     return f"there is no revision {asked}", (f"close to it: {', '.join(close)}",) if close else ()
+
+
+def _no_such_walk(error: BaseException, run: Run) -> tuple[str, tuple[str, ...]] | None:
+    """(message, details) where a relative revision leads nowhere, or to several; else None."""
+    words = str(error)
+    if "didn't produce" in words:
+        return f"there are not that many revisions from where the database is: {run.revision}", ()
+    if "Ambiguous walk" in words:
+        return (
+            f"{run.revision} leads to several revisions from where the database is",
+            ("name the one to go to by its id",),
+        )
+    return None
 
 
 def place_in(error: BaseException, folders: list[str]) -> tuple[str, int] | None:

@@ -203,3 +203,31 @@ def test_an_id_that_can_never_be_meant_is_refused_before_anything_connects(
         says=[name, "cannot be the id of a revision", "create_orders.py"],
         then=["Give it another id"],
     )
+
+
+@pytest.mark.parametrize("command", [("upgrade", "+2"), ("downgrade", "-2")])
+def test_more_steps_than_there_are_are_told_in_words(project: MakeProject, command: tuple[str, str]) -> None:
+    shop = project(revisions=table_revisions("a1", "b2"))
+    shop.migrator("upgrade", "a1", check=True)
+    refused(
+        shop,
+        *command,
+        code=ExitCode.HISTORY,
+        says=[f"there are not that many revisions from where the database is: {command[1]}"],
+        then=["migrator history"],
+    )
+
+
+def test_a_step_back_from_a_merge_says_that_it_may_lead_to_several(project: MakeProject) -> None:
+    shop = project(
+        revisions=[*table_revisions("a1", "b2"), table_revision("c3", "a1"), Revision("d4", ("b2", "c3"))]
+    )
+    shop.migrator("upgrade", check=True)
+    refused(
+        shop,
+        "downgrade",
+        "-1",
+        code=ExitCode.HISTORY,
+        says=["-1 leads to several revisions from where the database is", "by its id"],
+        then=["migrator history"],
+    )
