@@ -37,7 +37,7 @@ _MYSQL: Mapping[str, Driver] = {
     "": Driver(("MySQLdb", "pymysql"), "migrator[mysql]"),
     "+mysqldb": Driver(("MySQLdb",), "mysqlclient"),
     "+pymysql": Driver(("pymysql",), "migrator[mysql]"),
-    "+aiomysql": Driver(("aiomysql",), "aiomysql", "pymysql"),
+    "+aiomysql": Driver(("aiomysql",), "migrator[aiomysql]", "pymysql"),
     "+asyncmy": Driver(("asyncmy",), "asyncmy", "pymysql"),
     "+mysqlconnector": Driver(("mysql",), "mysql-connector-python"),
     "+mariadbconnector": Driver(("mariadb",), "mariadb"),
@@ -148,11 +148,12 @@ def _with_libpq_options(url: URL) -> URL:
 
 
 def teach_sqlalchemy_bare_scheme() -> None:
-    """Let ``postgresql://`` and ``postgres://`` load the driver that is installed.
+    """Let ``postgresql://``, ``postgres://``, ``mysql://`` and ``mariadb://`` load the driver that is installed.
 
     SQLAlchemy 2.0 loads psycopg2 for a bare ``postgresql://``, 2.1 psycopg 3, and neither knows
-    ``postgres``. Changes only what would fail: a bare ``postgresql`` where just one of the two is
-    installed, and ``postgres`` with any driver. May be called again at any time.
+    ``postgres``; both load mysqlclient for the other two. Changes only what would fail: a bare
+    ``postgresql`` where just one of the two is installed, ``postgres`` with any driver, and a bare ``mysql``
+    or ``mariadb`` where there is PyMySQL alone. May be called again at any time.
     """
     from sqlalchemy.dialects import registry
 
@@ -165,3 +166,6 @@ def teach_sqlalchemy_bare_scheme() -> None:
         registry.register("postgres", package, "dialect")
     for name in ("psycopg2", "psycopg", "asyncpg", "pg8000"):
         registry.register(f"postgres.{name}", f"{package}.{name}", "dialect")
+    if not DRIVERS["mysql+mysqldb"].installed and DRIVERS["mysql+pymysql"].installed:
+        for name in ("mysql", "mariadb"):
+            registry.register(name, "sqlalchemy.dialects.mysql.pymysql", "dialect")

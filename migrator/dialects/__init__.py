@@ -63,6 +63,7 @@ class ServerError:
     """A database error in the server's words. Row data of constraint errors is left out.
 
     :ivar message: one line.
+    :ivar number: the server's own number, where people know its errors by that.
     :ivar further: detail and hint, one line each.
     """
 
@@ -70,9 +71,11 @@ class ServerError:
     message: str
     sqlstate: str = ""
     further: tuple[str, ...] = ()
+    number: int = 0
 
     def __str__(self) -> str:
-        return f"{self.sqlstate}: {self.message}" if self.sqlstate else self.message
+        code = self.number or self.sqlstate
+        return f"{code}: {self.message}" if code else self.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,12 +273,18 @@ def first_word(statement: str) -> str:
 _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|#[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*(\w+)", re.DOTALL)
 
 
-_MODULES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
+_CLASSES = {
+    "postgresql": ("postgresql", "PostgreSQL"),
+    "mysql": ("mysql", "MySQL"),
+    "mariadb": ("mysql", "MySQL"),
+    "sqlite": ("sqlite", "SQLite"),
+}
+"""(module, class) by SQLAlchemy's name."""
 
 
 def known() -> tuple[str, ...]:
     """Names of the supported dialects."""
-    return tuple(_MODULES)
+    return tuple(_CLASSES)
 
 
 def dialect_named(name: str, *, without_lock: bool = False) -> Dialect:
@@ -288,9 +297,9 @@ def dialect_named(name: str, *, without_lock: bool = False) -> Dialect:
         from migrator.dialects.unlocked import Unlocked
 
         return Unlocked(name)
-    if name in _MODULES:
-        module = importlib.import_module(f"migrator.dialects.{name}")
-        dialect: Dialect = getattr(module, _MODULES[name])()
+    if name in _CLASSES:
+        module, its_class = _CLASSES[name]
+        dialect: Dialect = getattr(importlib.import_module(f"migrator.dialects.{module}"), its_class)()
         return dialect
     raise ConfigurationError(
         f"{name} is not supported: there is no run lock for it, so nothing would keep two runs apart",

@@ -19,23 +19,33 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from migrator.dialects import Dialect, LockKey, RawConnection, dialect_named, rows
+from migrator.dialects.mysql import lock_name
 from migrator.dialects.postgresql import KEY_SPACE, object_id
 from migrator.errors import ExitCode, LockLost, RunLockTimeout
 from migrator.events import Event, LockWaiting, silent
 from migrator.lock import RunLock
 from tests.harness import Database, Server, create_database, drop_database, wait_until
+from tests.servers.mariadb import MariaDBDatabase, mariadb
 
 
 class Subject(Protocol):
     """A dialect with one of its drivers, and what the tests must do to its server behind the dialect's back."""
 
     driver: str
+    databases: str
+    """The fixture that makes two databases."""
 
     @property
     def dialect(self) -> Dialect: ...
 
-    def connect(self, database: Database) -> RawConnection:
+    def connect(self, database: Database, autocommit: bool) -> RawConnection:
         """A raw connection as an ``env.py`` would have it: made by SQLAlchemy, with a transaction begun by itself."""
+
+    def key(self, database: Database, version_table: str) -> LockKey:
+        """The key of that version table, in the usual schema."""
+
+    def bound_waits(self, raw: RawConnection) -> None:
+        """Let no statement of the session wait for a lock for long."""
 
     def backend_pid(self, raw: RawConnection) -> int:
         """The server's number for the connection."""
@@ -56,16 +66,22 @@ class Subject(Protocol):
 @dataclass(frozen=True)
 class PostgreSQLSubject:
     driver: str
+    databases: str = "postgresql_databases"
 
     @property
     def dialect(self) -> Dialect:
         return dialect_named("postgresql")
 
-    def connect(self, database: Database) -> RawConnection:
-        engine = create_engine(database.sqlalchemy_url(self.driver), poolclass=NullPool)
-        fairy = engine.raw_connection()
-        fairy.detach()
-        return fairy.dbapi_connection
+    def connect(self, database: Database, autocommit: bool) -> RawConnection:
+        raw = connected(database, self.driver)
+        raw.autocommit = autocommit
+        return raw
+
+    def key(self, database: Database, version_table: str) -> LockKey:
+        return LockKey(database.name, "public", version_table)
+
+    def bound_waits(self, raw: RawConnection) -> None:
+        rows(raw, "SET lock_timeout = '5s'")
 
     def backend_pid(self, raw: RawConnection) -> int:
         ((pid,),) = rows(raw, "SELECT pg_backend_pid()")
@@ -97,9 +113,59 @@ class PostgreSQLSubject:
         return tuple(row)
 
 
+@dataclass(frozen=True)
+class MySQLSubject:
+    driver: str
+    databases: str = "mariadb_databases"
+
+    @property
+    def dialect(self) -> Dialect:
+        return dialect_named("mysql")
+
+    def connect(self, database: Database, autocommit: bool) -> RawConnection:
+        raw = connected(database, self.driver)
+        raw.autocommit(autocommit)
+        return raw
+
+    def key(self, database: Database, version_table: str) -> LockKey:
+        return LockKey(database.name, database.name, version_table)
+
+    def bound_waits(self, raw: RawConnection) -> None:
+        rows(raw, "SET SESSION lock_wait_timeout = 5")
+
+    def backend_pid(self, raw: RawConnection) -> int:
+        ((pid,),) = rows(raw, "SELECT CONNECTION_ID()")
+        return int(pid)
+
+    def kill(self, raw: RawConnection, backend_pid: int) -> None:
+        rows(raw, f"KILL {backend_pid}")
+
+    def drop_all_locks(self, raw: RawConnection) -> None:
+        rows(raw, "SELECT RELEASE_ALL_LOCKS()")
+
+    def take_locks_of_a_project(self, raw: RawConnection, key: LockKey) -> None:
+        ours = lock_name(key)
+        for name in ("migrator", f"migrator:{key.schema}.{key.version_table}", f"{ours}0", ours[:-1]):
+            rows(raw, f"SELECT GET_LOCK('{name[-64:]}', 5)")
+
+    def open_snapshot(self, raw: RawConnection, backend_pid: int) -> tuple[object, ...]:
+        found = rows(
+            raw, f"SELECT trx_id FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = {backend_pid}"
+        )
+        return tuple(found[0]) if found else (None,)
+
+
+def connected(database: Database, driver: str) -> RawConnection:
+    engine = create_engine(database.sqlalchemy_url(driver), poolclass=NullPool)
+    fairy = engine.raw_connection()
+    fairy.detach()
+    return fairy.dbapi_connection
+
+
 SUBJECTS = [
     PostgreSQLSubject("psycopg2"),
     PostgreSQLSubject("psycopg"),
+    MySQLSubject("pymysql"),
 ]
 
 Connect = Callable[..., RawConnection]
@@ -115,9 +181,21 @@ def autocommit(request: pytest.FixtureRequest) -> bool:
     return request.param
 
 
-@pytest.fixture(scope="module")
-def databases(server: Server) -> Iterator[tuple[Database, Database]]:
+@pytest.fixture
+def databases(subject: Subject, request: pytest.FixtureRequest) -> tuple[Database, Database]:
     """Two for the whole module: the tests write nothing, and each has a key of its own."""
+    return request.getfixturevalue(subject.databases)
+
+
+@pytest.fixture(scope="module")
+def mariadb_databases() -> Iterator[tuple[MariaDBDatabase, MariaDBDatabase]]:
+    # Without it a session's name, which is a user variable, cannot be seen from another.
+    with mariadb({"performance_schema": "ON"}) as server:
+        yield server.create_database("lock_1"), server.create_database("lock_2")
+
+
+@pytest.fixture(scope="module")
+def postgresql_databases(server: Server) -> Iterator[tuple[Database, Database]]:
     prefix = f"lock_{secrets.token_hex(4)}"
     made = create_database(server, f"{prefix}_1"), create_database(server, f"{prefix}_2")
     yield made
@@ -136,8 +214,7 @@ def connect(subject: Subject, databases: tuple[Database, Database], autocommit: 
     made = []
 
     def open_one(to: Database = databases[0]) -> RawConnection:
-        raw = subject.connect(to)
-        raw.autocommit = autocommit
+        raw = subject.connect(to, autocommit)
         made.append(raw)
         return raw
 
@@ -148,8 +225,8 @@ def connect(subject: Subject, databases: tuple[Database, Database], autocommit: 
 
 
 @pytest.fixture
-def key(databases: tuple[Database, Database]) -> LockKey:
-    return LockKey(databases[0].name, "public", f"version_{secrets.token_hex(4)}")
+def key(subject: Subject, databases: tuple[Database, Database]) -> LockKey:
+    return subject.key(databases[0], f"version_{secrets.token_hex(4)}")
 
 
 @pytest.fixture
@@ -157,8 +234,10 @@ def lock(subject: Subject, connect: Connect, key: LockKey) -> Callable[..., RunL
     """The run lock as a new connection sees it: ``lock()``, ``lock(database=other)``, ``lock(key=other)``."""
 
     def make(**changes: Any) -> RunLock:
-        raw = connect(*[changes["database"]] if "database" in changes else [])
-        return RunLock(subject.dialect, changes.get("key", key), raw)
+        if "database" in changes:
+            there = subject.key(changes["database"], key.version_table)
+            return RunLock(subject.dialect, there, connect(changes["database"]))
+        return RunLock(subject.dialect, changes.get("key", key), connect())
 
     return make
 
@@ -309,7 +388,7 @@ def test_a_project_that_took_its_locks_late_is_not_blocked_by_ours(
     subject: Subject, connect: Connect, key: LockKey, lock: Callable[..., RunLock]
 ) -> None:
     run, project = held(lock()), connect()
-    rows(project, "SET lock_timeout = '5s'")
+    subject.bound_waits(project)
     subject.take_locks_of_a_project(project, key)
     run.check()
 
@@ -413,7 +492,7 @@ def test_holding_it_is_seen_from_the_same_database_only(
     beside, outside = connect(), connect(elsewhere)
     assert subject.dialect.holds(beside, key, pid)
     assert not subject.dialect.holds(outside, key, pid)
-    assert subject.dialect.holder(outside, key) is None
+    assert subject.dialect.holder(outside, subject.key(elsewhere, key.version_table)) is None
     assert not subject.dialect.holds(beside, key, subject.backend_pid(beside))
     assert not subject.dialect.holds(beside, LockKey(key.database, "other", "table"), pid)
 
@@ -477,11 +556,11 @@ def test_who_waits_too_long_learns_who_holds_it(
         waiter.wait(0.2, end_transaction=waiter.raw.commit, report=told.append, sleep=time.sleep)
     assert caught.value.exit_code is ExitCode.LOCKED_OUT
     assert f"pid {pid} ({application})" in caught.value.message
-    assert f"pg_terminate_backend({pid})" in caught.value.next_step
     assert not waiter.held
     [waiting] = told
     assert isinstance(waiting, LockWaiting)
     assert waiting.holder is not None
+    assert f"{subject.dialect.ending(waiting.holder)} ends it" in caught.value.next_step
     assert (waiting.holder.pid, waiting.at_most_seconds) == (pid, 0.2)
     holder.check()
 

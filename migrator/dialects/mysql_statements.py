@@ -1,0 +1,58 @@
+"""Which statements of MySQL and MariaDB commit by themselves, and what the wire protocol says of transactions.
+
+MySQL 8.4, 15.3.3 "Statements That Cause an Implicit Commit"; MariaDB, "SQL statements That Cause an Implicit
+Commit". They commit what stands before them in the transaction even when they fail themselves (measured).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from migrator.dialects import RawConnection, first_word
+
+IN_TRANSACTION = 1
+"""``SERVER_STATUS_IN_TRANS`` of the protocol's OK packet."""
+
+_COMMITTING = {
+    *("ALTER", "CREATE", "DROP", "RENAME", "TRUNCATE", "GRANT", "REVOKE"),
+    *("BEGIN", "START", "LOCK", "CACHE", "CHECK", "FLUSH", "OPTIMIZE", "REPAIR", "RESET"),
+    *("INSTALL", "UNINSTALL", "IMPORT", "CHANGE", "STOP"),
+}
+_NOT_COMMITTING = re.compile(
+    r"\b(?:(?:CREATE\s+(?:OR\s+REPLACE\s+)?|DROP\s+)TEMPORARY|BEGIN\s+NOT\s+ATOMIC)\b", re.IGNORECASE
+)
+_ALSO_COMMITTING = re.compile(
+    r"\b(?:ANALYZE\s+(?:NO_WRITE_TO_BINLOG\s+|LOCAL\s+)?TABLES?|LOAD\s+INDEX|SET\s+PASSWORD)\b", re.IGNORECASE
+)
+_MAY_COMMIT = ("INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "CALL", "EXECUTE")
+_BEGINNING = 200
+
+
+def commits_implicitly(statement: str) -> bool:
+    """Whether the statement, run in a transaction, commits that transaction before it does anything."""
+    word = first_word(statement)
+    # Words, not a parse: what they are compared with stands at the beginning.
+    beginning = statement[statement.upper().find(word) :][:_BEGINNING] if word else ""
+    if word in _COMMITTING:
+        return _NOT_COMMITTING.match(beginning) is None
+    return _ALSO_COMMITTING.match(beginning) is not None
+
+
+def has_committed(raw: RawConnection, statement: str) -> bool:
+    """Whether the statement, which succeeded in a transaction, is not undone by a rollback any more."""
+    word = first_word(statement)
+    if word == "COMMIT" or commits_implicitly(statement):
+        return True
+    # A procedure that runs DDL; a table whose engine has no transactions (MyISAM).
+    return word in _MAY_COMMIT and _in_transaction(raw) is False
+
+
+def _in_transaction(raw: RawConnection) -> bool | None:
+    """What the server said last; None where the driver does not show it."""
+    driver: Any = getattr(raw, "driver_connection", raw)
+    status = getattr(driver, "server_status", None)
+    # asyncmy 0.2 keeps the old status where the new one is 0, which is: no transaction.
+    if not isinstance(status, int) or type(driver).__module__.startswith("asyncmy"):
+        return None
+    return bool(status & IN_TRANSACTION)
