@@ -13,7 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SHORT = {"config": "-c", "name": "-n", "x": "-x", "verbose": "-v"}
 _FLAGS = {"allow_ahead", "allow_empty", "allow_other_targets", "json_output", "verbose"}
-_CHOICES = {"log_format": "[text|json]", "pooler": "[refuse|session]", "lock": "[auto|none]"}
+_CHOICES = {"log_format": "[text|json]", "pooler": "[refuse|session]", "lock": "[auto|node|none]"}
 _LONG = {"json_output": "--json", "x": None}
 
 COMMON = ("config", "name", "x", "env", "database_url_file", "log_format", "json_output", "verbose")

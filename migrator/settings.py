@@ -185,10 +185,11 @@ class Settings(BaseModel):
         default="refuse",
         description="What to do about a connection pooler: refuse it, or session: it is known to be in session mode.",
     )
-    lock: Literal["auto", "none"] = Field(
+    lock: Literal["auto", "node", "none"] = Field(
         default="auto",
-        description="The run lock: auto, the one that is made for the database; or none, for databases that there "
-        "is none for, where nothing then keeps two runs apart.",
+        description="The run lock: auto, the one that is made for the database; node, where several nodes accept "
+        "writes (Galera) and every run goes to the same one; or none, for databases that there is none for, where "
+        "nothing then keeps two runs apart.",
     )
     export_url_as: Annotated[tuple[str, ...], BeforeValidator(_variable_names)] = Field(
         default=(),

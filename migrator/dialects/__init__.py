@@ -109,6 +109,7 @@ class Session:
     """The migration's connection, as it was found.
 
     :ivar protocol_pid: the backend's pid as the wire protocol announced it; differs behind a pooler.
+    :ivar cluster: of several nodes that all accept writes, what they are; the lock holds on this one alone.
     :ivar previous: the settings that are going to be changed, to be put back.
     """
 
@@ -118,6 +119,7 @@ class Session:
     schema: str
     user: str
     server_version: str
+    cluster: str = ""
     previous: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -6,9 +6,7 @@ Where the two differ, the server is asked what it has; nothing is concluded from
 from __future__ import annotations
 
 import hashlib
-import math
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from migrator.dialects import (
@@ -22,7 +20,8 @@ from migrator.dialects import (
     rows,
     sockets,
 )
-from migrator.dialects.mysql_activity import APPLICATION, activity_of, holder_of
+from migrator.dialects import mysql_settings as settings
+from migrator.dialects.mysql_activity import activity_of, holder_of
 from migrator.dialects.mysql_errors import read_error
 from migrator.dialects.mysql_sql import identifier, literal, records, text, variables, version_number
 from migrator.dialects.mysql_statements import commits_implicitly, has_committed
@@ -33,33 +32,6 @@ if TYPE_CHECKING:
 
 NAME_LIMIT = 64
 """Longest name of a user-level lock (MySQL 8.4, 14.14 "Locking Functions"); MariaDB allows more."""
-
-IDLE_SECONDS = 8 * 3600
-"""Least ``wait_timeout`` of a run, the manual's default: a server that takes idle connections away after a
-minute would take the lock with it while a revision computes. No longer: it also ends the session of a client
-whose host is gone."""
-
-NETWORK_SECONDS = 600
-"""Least ``net_read_timeout`` and ``net_write_timeout`` of a run."""
-
-_LOCK_TIMEOUTS = ("lock_wait_timeout", "innodb_lock_wait_timeout")
-"""For metadata locks (of DDL) and for the row locks of InnoDB; whole seconds, at least 1."""
-
-_AT_LEAST = {
-    "wait_timeout": IDLE_SECONDS,
-    "net_read_timeout": NETWORK_SECONDS,
-    "net_write_timeout": NETWORK_SECONDS,
-}
-
-_OFF = ("idle_transaction_timeout", "idle_readonly_transaction_timeout", "idle_write_transaction_timeout")
-"""MariaDB's: they end the connection of a transaction that is idle."""
-
-_STATEMENT_TIMEOUTS = {"max_statement_time": 1.0, "max_execution_time": 1000.0}
-"""MariaDB's, in seconds, and MySQL's, in milliseconds and for SELECT alone."""
-
-_CHANGED = (*_LOCK_TIMEOUTS, *_AT_LEAST, *_OFF, *_STATEMENT_TIMEOUTS)
-
-_READ_ONLY = ("read_only", "super_read_only", "innodb_read_only")
 
 _DATABASE = "IF(@@lower_case_table_names = 0, DATABASE(), LOWER(DATABASE()))"
 
@@ -77,11 +49,6 @@ def lock_name(key: LockKey) -> str:
     readable = _UNREADABLE.sub("_", f"{database}.{key.version_table}".lower())
     room = NAME_LIMIT - len(f"migrator::{digest}")
     return f"migrator:{readable[:room]}:{digest}"
-
-
-def whole_seconds(seconds: float) -> int:
-    """A lock timeout as the server takes it: rounded up, for 0 means "at once" there; 0 here is "no limit"."""
-    return max(1, math.ceil(seconds)) if seconds > 0 else 31_536_000
 
 
 class MySQL:
@@ -108,13 +75,11 @@ class MySQL:
         ((version, database, user, pid),) = rows(
             raw, f"SELECT VERSION(), {_DATABASE}, USER(), CONNECTION_ID()"
         )
-        read_only = variables(raw, _READ_ONLY, "GLOBAL")
         return ServerFacts(
             version=self._version(version),
             database=text(database),
             user=_user(user),
-            # Also for a user who may write all the same: what is changed on a replica is lost or breaks it.
-            read_only=any(value not in ("OFF", "0") for value in read_only.values()),
+            read_only=settings.reads_only(raw),
             backend_pid=int(pid),
         )
 
@@ -141,29 +106,21 @@ class MySQL:
             schema=text(database),
             user=_user(user),
             server_version=self._version(version),
-            previous=variables(raw, _CHANGED),
+            cluster=settings.cluster(raw),
+            previous=variables(raw, settings.CHANGED),
         )
 
     def apply_settings(self, raw: RawConnection, session: Session, options: SessionOptions) -> str:
-        previous = session.previous
-        wanted = {name: str(whole_seconds(options.lock_timeout)) for name in _LOCK_TIMEOUTS}
-        if options.keep_lock_timeout:
-            default = variables(raw, _LOCK_TIMEOUTS, "GLOBAL")
-            wanted |= {name: previous[name] for name in _LOCK_TIMEOUTS if previous[name] != default[name]}
-        wanted |= {name: str(max(least, int(previous[name]))) for name, least in _AT_LEAST.items()}
-        wanted |= {name: "0" for name in _OFF if name in previous}
-        if options.statement_timeout is not None:
-            for name, units in _STATEMENT_TIMEOUTS.items():
-                if name in previous:
-                    wanted[name] = f"{max(1, round(options.statement_timeout * 1000)) * units / 1000:.15g}"
-        _set(raw, wanted | _named(options.application_name))
-        return _joined(wanted)
+        chosen = settings.wanted(raw, session.previous, options)
+        settings.assign(raw, chosen | settings.named(options.application_name))
+        return settings.joined(chosen)
 
     def restore_session(self, raw: RawConnection, session: Session) -> None:
-        _set(raw, session.previous | _named(None))
+        settings.assign(raw, session.previous | settings.named(None))
 
     def begin_step(self, raw: RawConnection, application_name: str, lock_timeout: str | None) -> str:
-        _set(raw, (_apart(lock_timeout) if lock_timeout is not None else {}) | _named(application_name))
+        changed = settings.apart(lock_timeout) if lock_timeout is not None else {}
+        settings.assign(raw, changed | settings.named(application_name))
         return lock_timeout or self.lock_timeout(raw)
 
     def watch_connection(self, raw: RawConnection) -> None:
@@ -246,12 +203,12 @@ class MySQL:
         return False
 
     def lock_timeout(self, raw: RawConnection) -> str:
-        return _joined(variables(raw, _LOCK_TIMEOUTS))
+        return settings.joined(variables(raw, settings.LOCK_TIMEOUTS))
 
     def set_lock_timeout(self, raw: RawConnection, value: str | float) -> None:
         if not isinstance(value, str):
-            value = _joined(dict.fromkeys(_LOCK_TIMEOUTS, str(whole_seconds(value))))
-        _set(raw, _apart(value))
+            value = settings.joined(dict.fromkeys(settings.LOCK_TIMEOUTS, str(settings.whole_seconds(value))))
+        settings.assign(raw, settings.apart(value))
 
     def _version(self, version: object) -> str:
         self.name = "mariadb" if "mariadb" in text(version).lower() else "mysql"
@@ -274,24 +231,3 @@ def protocol_pid(raw: RawConnection, backend_pid: int) -> int | None:
 def _user(value: object) -> str:
     """``shop_owner`` of ``shop_owner@10.0.0.7``."""
     return text(value).rpartition("@")[0]
-
-
-def _named(application_name: str | None) -> dict[str, str]:
-    return {f"@{APPLICATION}": literal(application_name) if application_name else "NULL"}
-
-
-def _set(raw: RawConnection, settings: Mapping[str, str]) -> None:
-    """Set session and user variables, all or none."""
-    assignments = (
-        f"{name if name.startswith('@') else f'SESSION {name}'} = {value}" for name, value in settings.items()
-    )
-    rows(raw, f"SET {', '.join(assignments)}")
-
-
-def _joined(settings: dict[str, str]) -> str:
-    """Both lock timeouts as one text, in the order of their names."""
-    return " ".join(settings[name] for name in _LOCK_TIMEOUTS)
-
-
-def _apart(lock_timeout: str) -> dict[str, str]:
-    return dict(zip(_LOCK_TIMEOUTS, lock_timeout.split(), strict=True))

@@ -15,7 +15,12 @@ from sqlalchemy.engine import URL, Connection
 from migrator import urls
 from migrator.database import bounded, on_connection_like
 from migrator.dialects import Boundary, LockKey, RawConnection, SessionOptions, first_word
-from migrator.environment.identity import prove_identity, prove_identity_by_probe, refuse_poolers
+from migrator.environment.identity import (
+    prove_identity,
+    prove_identity_by_probe,
+    refuse_clusters,
+    refuse_poolers,
+)
 from migrator.environment.state import Again, Held, Notes, Run, RunAgain, TargetRun
 from migrator.errors import LockLost
 from migrator.events import LockHeld, LockWaiting, Notice, TargetKnown
@@ -51,6 +56,7 @@ class Connections:
         inside = connection.in_transaction()
         held = Held(raw, connection, dialect.session(raw), dialect, connection.engine, inside)
         refuse_poolers(self._run, held)
+        refuse_clusters(self._run, held)
         held.old_snapshot = inside and dialect.keeps_snapshot(connection.get_isolation_level())
         held.lock_timeout = dialect.apply_settings(raw, held.session, self._session_options())
         if not inside:

@@ -107,6 +107,27 @@ def refuse_poolers(run: Run, held: Held) -> None:
     )
 
 
+def refuse_clusters(run: Run, held: Held) -> None:
+    """Where several nodes accept writes, a lock of one of them keeps nobody out who asks another.
+
+    :raises LockUnusable: there are several, and it was not said that every run goes to the same one.
+    """
+    cluster = held.session.cluster
+    if run.reads_only or not cluster:
+        return
+    if run.settings.lock == "node":
+        run.report(Notice("lock", f"{cluster}: it holds on this node alone (MIGRATOR_LOCK=node)"))
+        return
+    raise LockUnusable(
+        "the lock cannot work here: several nodes accept writes, and each has locks of its own",
+        details=(f"{urls.address(held.engine.url)} is a node of {cluster}",),
+        next_step=(
+            "Let every run connect to the same node (not to a load balancer over all of them), and say so with "
+            "MIGRATOR_LOCK=node. Nothing was changed."
+        ),
+    )
+
+
 def _shared_backend(run: Run, held: Held) -> int | None:
     """The pid that served two connections at once, which proves a transaction pooler; None: no proof."""
     if held.began_outside:
