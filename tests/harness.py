@@ -589,15 +589,17 @@ def write_project(
     revisions: Sequence[Revision] = (),
     ini: str | None = None,
     options: Mapping[str, str] = NO_VARIABLES,
+    driver: str | None = None,
 ) -> Project:
     """Write an Alembic project that bare Alembic runs on the database, too.
 
     :param env: ``sync``, ``async`` (asyncpg) or the text of ``env.py``.
     :param ini: the whole text of ``alembic.ini``; ``{url}`` in it becomes the database's URL.
     :param options: more settings for the section ``[alembic]``.
+    :param driver: of SQLAlchemy, in the URL of the ini file; None: the one that goes with ``env``.
     """
-    script, driver = ENVS.get(env, (env, "psycopg2"))
-    url = database.sqlalchemy_url(driver).replace("%", "%%") if database else ""
+    script, usual = ENVS.get(env, (env, "psycopg2"))
+    url = database.sqlalchemy_url(driver or usual).replace("%", "%%") if database else ""
     project = Project(path, database)
     if ini is None:
         lines = ["[alembic]", "script_location = migrations", "prepend_sys_path = .", "path_separator = os"]

@@ -58,6 +58,7 @@ class MySQL:
     """
 
     name: str = "mysql"
+    in_a_file: ClassVar[bool] = False
     gives_lock_back: ClassVar[str] = "RELEASE_ALL_LOCKS(), RELEASE_LOCK(), or a proxy"
     after_a_part: ClassVar[str] = (
         "MySQL and MariaDB commit each DDL statement by itself, so what is listed as committed is in the "

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +16,7 @@ from migrator.dialects import (
     Session,
     SessionOptions,
     rows,
+    sockets,
 )
 from migrator.dialects.postgresql_errors import read_error
 from migrator.errors import LockUnusable
@@ -31,9 +30,6 @@ KEY_SPACE = 0x6D696772
 
 CLIENT_CHECK_MILLISECONDS = 500
 """``client_connection_check_interval``: after SIGKILL a statement and its lock ended within 0.9 s (measured)."""
-
-KEEPALIVE_SECONDS, KEEPALIVE_PROBES = 5, 2
-"""Idle time before and between TCP probes: a silent partition ends after about 15 s (measured)."""
 
 _CHANGED = (
     "lock_timeout",
@@ -130,9 +126,9 @@ class PostgreSQL:
         return {
             "connect_timeout": max(2, round(timeout_seconds)),
             "application_name": "migrator",
-            "keepalives_idle": KEEPALIVE_SECONDS,
-            "keepalives_interval": KEEPALIVE_SECONDS,
-            "keepalives_count": KEEPALIVE_PROBES,
+            "keepalives_idle": sockets.KEEPALIVE_SECONDS,
+            "keepalives_interval": sockets.KEEPALIVE_SECONDS,
+            "keepalives_count": sockets.KEEPALIVE_PROBES,
         }
 
     def place(self, raw: RawConnection) -> str:
@@ -181,9 +177,9 @@ class PostgreSQL:
             "idle_session_timeout": "0",
             # It is meant for an application's transactions, and ends the connection.
             "transaction_timeout": "0",
-            "tcp_keepalives_idle": str(KEEPALIVE_SECONDS),
-            "tcp_keepalives_interval": str(KEEPALIVE_SECONDS),
-            "tcp_keepalives_count": str(KEEPALIVE_PROBES),
+            "tcp_keepalives_idle": str(sockets.KEEPALIVE_SECONDS),
+            "tcp_keepalives_interval": str(sockets.KEEPALIVE_SECONDS),
+            "tcp_keepalives_count": str(sockets.KEEPALIVE_PROBES),
             "client_connection_check_interval": f"{CLIENT_CHECK_MILLISECONDS}ms",
         }
         if options.statement_timeout is not None:
@@ -205,23 +201,8 @@ class PostgreSQL:
 
     def watch_connection(self, raw: RawConnection) -> None:
         number = _socket_number(raw)
-        if number is None:
-            return
-        try:
-            with socket.socket(fileno=os.dup(number)) as peer:
-                if peer.family not in (socket.AF_INET, socket.AF_INET6):
-                    return
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                for option, value in (
-                    ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
-                    ("TCP_KEEPINTVL", KEEPALIVE_SECONDS),
-                    ("TCP_KEEPCNT", KEEPALIVE_PROBES),
-                    ("TCP_USER_TIMEOUT", KEEPALIVE_SECONDS * (KEEPALIVE_PROBES + 1) * 1000),
-                ):
-                    if hasattr(socket, option):
-                        peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        except OSError:
-            return  # A driver without a socket of its own loses this precaution, nothing else.
+        if number is not None:
+            sockets.watch(number)
 
     def try_lock(self, raw: RawConnection, key: LockKey) -> bool:
         # Taken twice, so that `still_locked` can give one back and take it again: the count never reaches 0.

@@ -58,8 +58,8 @@ class MariaDBDatabase:
 
     @property
     def url(self) -> str:
-        """``mysql+pymysql://…`` of root."""
-        return self.server.url(self.name)
+        """``mysql://…`` of root."""
+        return self.server.url(self.name, driver="")
 
     def sqlalchemy_url(self, driver: str = "pymysql") -> str:
         """The same with another driver."""
@@ -116,9 +116,13 @@ class MariaDBServer:
         driver: str = "pymysql",
         scheme: str = "mysql",
     ) -> str:
-        """``mysql+pymysql://user:password@127.0.0.1:port/database``; a password not given is root's."""
+        """``mysql+pymysql://user:password@127.0.0.1:port/database``; a password not given is root's.
+
+        :param driver: empty: none is named.
+        """
         login = f"{quote(user, safe='')}:{quote(self.password if password is None else password, safe='')}"
-        return f"{scheme}+{driver}://{login}@{self.host}:{self.port}/{quote(database, safe='')}"
+        scheme += f"+{driver}" if driver else ""
+        return f"{scheme}://{login}@{self.host}:{self.port}/{quote(database, safe='')}"
 
     def connect(self, database: str | None = None, **more: Any) -> Any:
         """A PyMySQL connection of root's, in autocommit."""
