@@ -7,7 +7,9 @@ import itertools
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -286,7 +288,7 @@ engine.dispose()
         "upgrade", env={"MIGRATOR_LOCK_TIMEOUT": "1100ms", "MIGRATOR_STATEMENT_TIMEOUT": "90500ms"}
     )
     assert ended.returncode == 0, ended.output
-    assert re.search(r"SEEN 2 2 28800 0 90\.500* migrator \S+: a1", ended.stdout + ended.stderr), ended.output
+    assert re.search(r"SEEN 2 2 28800 0 90\.50* migrator \S+: a1", ended.stdout + ended.stderr), ended.output
     # What is left to the project's own connection afterwards.
     open_ = env_py.replace(
         "connection.close()\nengine.dispose()\n", "import atexit\n" + f"atexit.register(lambda: {seen})\n"
@@ -819,3 +821,60 @@ def test_a_galera_node_is_refused_unless_every_run_goes_to_the_same_one(project:
         ended = made.migrator("upgrade", "--lock", "node", check=True)
         assert "it holds on this node alone" in ended.stderr
         assert database.revisions == ["c3"]
+
+
+@contextlib.contextmanager
+def announcing_proxy(server: MariaDBServer) -> Iterator[int]:
+    """A port that leads to the server, and counts its connections itself, as ProxySQL and MaxScale do."""
+    listening = socket.create_server((server.host, 0))
+    open_: list[socket.socket] = [listening]
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                backend = socket.create_connection((server.host, server.port))
+                open_.extend((client, backend))
+                greeting = bytearray(backend.recv(4096))
+                # Protocol::HandshakeV10: 4 bytes of header, 1 of version, the server's name, a zero, the number.
+                at = greeting.index(0, 5) + 1
+                number = int.from_bytes(greeting[at : at + 4], "little")
+                greeting[at : at + 4] = (number + 100_000).to_bytes(4, "little")
+                client.sendall(greeting)
+                for pair in ((client, backend), (backend, client)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        for one in open_:
+            one.close()
+
+
+def test_a_proxy_that_hands_out_connections_is_refused_unless_it_is_known(
+    project: MakeProject, database: MariaDBDatabase, env: str
+) -> None:
+    server = database.server
+    with announcing_proxy(server) as port:
+        behind = database.url.replace(f":{server.port}/", f":{port}/")
+        made = project(env, THREE)
+        ended = made.migrator("upgrade", env={"MIGRATOR_DATABASE_URL": behind})
+        assert ended.returncode == 22, ended.output
+        assert re.search(r"announced backend pid 10\d{4}, and the server says \d+", ended.stderr), (
+            ended.output
+        )
+        assert "MIGRATOR_DIRECT_DATABASE_URL" in ended.stderr
+        assert database.tables == []
+        made.migrator("status", env={"MIGRATOR_DATABASE_URL": behind}, check=True)
+        known = {"MIGRATOR_DATABASE_URL": behind, "MIGRATOR_POOLER": "session"}
+        made.migrator("upgrade", env=known, check=True)
+    assert database.revisions == ["c3"]
