@@ -111,6 +111,7 @@ class StepRun:
 
     :ivar autocommit: a part of it is not undone by a rollback: the statements ``committed``, as far as they
         were seen; ``open_statements``: those of the transaction that is still open.
+    :ivar blockers: who was last seen to block a try that failed.
     """
 
     step: Step
@@ -121,6 +122,7 @@ class StepRun:
     running: bool = False
     committed: list[str] = field(default_factory=list)
     open_statements: list[str] = field(default_factory=list)
+    blockers: tuple[Blocker, ...] = ()
     began: float = 0.0
     duration: float = 0.0
     finished: bool = False
@@ -130,6 +132,7 @@ class StepRun:
         self.tries += 1
         self.running = True
         self.autocommit = False
+        self.blockers = ()
         self.committed.clear()
         self.open_statements.clear()
 

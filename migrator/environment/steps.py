@@ -176,7 +176,7 @@ class Steps:
     def failed(self, error: BaseException) -> None:
         """Something was raised while the steps ran. The first failure is kept, whatever becomes of ``error``."""
         run, held, step = self._run, self._held, self._current
-        blockers = run.supervisor.step_ended()
+        blockers = run.supervisor.step_ended() or (step.blockers if step is not None else ())
         if isinstance(error, RunAgain):
             run.again = error
             return
@@ -190,7 +190,10 @@ class Steps:
         autocommit = step is not None and (step.autocommit or _commits_each_statement(held))
         failure = describe_failure(error, found, step, self._target, run, blockers)
         if contention and not autocommit and not isinstance(error, LockTimeoutExhausted):
-            run.again = RunAgain(Again.CONTENTION, str(found), failure)
+            waited = isinstance(failure, LockTimeoutExhausted)
+            run.again = RunAgain(
+                Again.CONTENTION, "; ".join(failure.details) if waited else str(found), failure
+            )
             return
         if (
             found is not None
@@ -269,7 +272,7 @@ class Steps:
                     return
                 except Exception as error:
                     step_run.duration = time.monotonic() - step_run.began
-                    blockers = run.supervisor.step_ended()
+                    blockers = step_run.blockers = run.supervisor.step_ended()
                     with contextlib.suppress(Exception):  # of a connection that is gone, as `error` tells
                         held.restore_lock_timeout()
                     pause = self._pause_before_retry(error, context, held, step_run, blockers)

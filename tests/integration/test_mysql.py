@@ -496,9 +496,14 @@ def test_whoever_blocks_is_named_where_the_server_tells(
         statement = "ALTER TABLE hot ADD note text" if kind == "metadata" else "UPDATE hot SET id = 2"
         made = project(revisions=[Revision("a1", None, f'op.execute("{statement}")')], on=database)
         with transaction(database, "SELECT * FROM hot FOR UPDATE") as number:
+            blocked = f"blocked by pid {number} (from 127.0.0.1, root, idle in transaction"
+            run = made.start("upgrade", "--lock-timeout", "2s")
+            run.wait_for_line(f"1205: .*{re.escape(blocked)}.* on hot")
+            run.kill()
+            run.wait()
             ended = made.migrator("upgrade", "--lock-retry-timeout", "0", "--lock-timeout", "2s")
         assert ended.returncode == 12, ended.output
-        assert f"blocked by pid {number} (from 127.0.0.1, root, idle in transaction" in ended.stderr
+        assert blocked in ended.stderr
         assert "on hot" in ended.stderr
 
 
