@@ -7,13 +7,10 @@ import contextlib
 import functools
 import os
 import pwd
-import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +21,9 @@ from urllib.parse import quote
 import pymysql
 import pytest
 
-HOST = "127.0.0.1"
+from migrator import unprivileged
+
 START_TIMEOUT_SECONDS = 60.0
-# Below Linux's range of ephemeral ports: otherwise a client could take the port while the server restarts.
-PORTS = range(20_000, 32_768)
 NO_OPTIONS: Mapping[str, str] = {}
 FAST_OPTIONS: Mapping[str, str] = {
     # 2: written at each commit, synced each second; a crash of the server alone loses nothing.
@@ -91,7 +87,7 @@ class MariaDBServer:
     """
 
     def __init__(self, base: Path, account: pwd.struct_passwd | None, options: Mapping[str, str]) -> None:
-        self.host = HOST
+        self.host = unprivileged.HOST
         self.port = 0
         self.socket = base / "socket"
         self.log_path = base / "log"
@@ -185,7 +181,7 @@ class MariaDBServer:
         if not (self._base / "password-set").exists():
             command.append(f"--init-file={self._init_file()}")
         with self.log_path.open("ab") as log:
-            self._process = _popen(command, self._account, stdout=log, stderr=log)
+            self._process = unprivileged.start(command, self._account, stdout=log, stderr=log)
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -245,16 +241,15 @@ def mariadb(options: Mapping[str, str] = NO_OPTIONS) -> Iterator[MariaDBServer]:
 
     :param options: server settings (``{"performance_schema": "ON"}``); they win over ours.
     """
-    account = _account()
-    base = Path(tempfile.mkdtemp(prefix="mariadb-", dir="/tmp"))
-    base.chmod(0o755)
+    account = unprivileged.account()
+    base = unprivileged.directory_for(account)
     with subprocess.Popen(
         ["/bin/sh", "-c", WATCHDOG, "sh", str(base)], stdin=subprocess.PIPE, start_new_session=True
     ):
         server = MariaDBServer(base, account, options)
         try:
             shutil.copytree(_empty_data_directory(), server.data_directory)
-            _give(base, account)
+            unprivileged.give(base, account)
             _start_on_a_free_port(server)
             yield server
         finally:
@@ -264,7 +259,7 @@ def mariadb(options: Mapping[str, str] = NO_OPTIONS) -> Iterator[MariaDBServer]:
 
 def _start_on_a_free_port(server: MariaDBServer) -> None:
     for left in reversed(range(10)):
-        server.port = _free_port()
+        server.port = unprivileged.free_port()
         try:
             return server.start()
         except AssertionError as error:
@@ -277,11 +272,10 @@ def _start_on_a_free_port(server: MariaDBServer) -> None:
 @functools.cache
 def _empty_data_directory() -> Path:
     """The data directory of a new server, made once in a process."""
-    account = _account()
-    base = Path(tempfile.mkdtemp(prefix="mariadb-empty-", dir="/tmp"))
-    base.chmod(0o755)
+    account = unprivileged.account()
+    base = unprivileged.directory_for(account)
     atexit.register(shutil.rmtree, base, ignore_errors=True)
-    _give(base, account)
+    unprivileged.give(base, account)
     made = subprocess.run(
         [
             _program("mariadb-install-db"),
@@ -307,36 +301,3 @@ def _program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed (Debian: apt-get install mariadb-server)")
     return found
-
-
-def _account() -> pwd.struct_passwd | None:
-    """Whom the server runs as; None: whoever runs the tests. MariaDB refuses root."""
-    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-
-
-def _give(path: Path, account: pwd.struct_passwd | None) -> None:
-    if account is not None:
-        for owned in (path, *path.rglob("*")):
-            os.chown(owned, account.pw_uid, account.pw_gid, follow_symlinks=False)
-
-
-def _popen(command: list[str], account: pwd.struct_passwd | None, **more: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        cwd="/",
-        env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
-        start_new_session=True,
-        user=account.pw_uid if account else None,
-        group=account.pw_gid if account else None,
-        extra_groups=[] if account else None,
-        **more,
-    )
-
-
-def _free_port() -> int:
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            return port
