@@ -172,6 +172,8 @@ class MariaDBServer:
             "--no-defaults",
             f"--datadir={self.data_directory}",
             f"--socket={self.socket}",
+            # Its own: a server that starts removes the temporary tables of every other one from /tmp.
+            f"--tmpdir={self._base / 'tmp'}",
             f"--port={self.port}",
             f"--bind-address={self.host}",
             f"--pid-file={self._base / 'pid'}",
@@ -249,6 +251,7 @@ def mariadb(options: Mapping[str, str] = NO_OPTIONS) -> Iterator[MariaDBServer]:
         server = MariaDBServer(base, account, options)
         try:
             shutil.copytree(_empty_data_directory(), server.data_directory)
+            (base / "tmp").mkdir()
             unprivileged.give(base, account)
             _start_on_a_free_port(server)
             yield server
@@ -275,12 +278,14 @@ def _empty_data_directory() -> Path:
     account = unprivileged.account()
     base = unprivileged.directory_for(account)
     atexit.register(shutil.rmtree, base, ignore_errors=True)
+    (base / "tmp").mkdir()
     unprivileged.give(base, account)
     made = subprocess.run(
         [
             _program("mariadb-install-db"),
             "--no-defaults",
             f"--datadir={base / 'data'}",
+            f"--tmpdir={base / 'tmp'}",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--skip-name-resolve",
