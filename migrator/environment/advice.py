@@ -18,8 +18,8 @@ _BY_KIND = {
     "let it be raised.",
     ErrorKind.NO_TABLE: "A table that the revision needs is missing: check its down_revision, and search_path.",
     ErrorKind.NO_COLUMN: "A column that the revision needs is missing: check its down_revision.",
-    ErrorKind.ALREADY_EXISTS: "It is there already, made by hand or by another tool "
-    "(docs/recipes.md#already-there).",
+    ErrorKind.ALREADY_EXISTS: "It is there already: made by hand, by another tool, or by an earlier try of this "
+    "revision that was not undone (docs/recipes.md#already-there).",
     ErrorKind.SYNTAX: "Correct the statement: this server version does not understand it.",
     ErrorKind.TOO_MANY_LOCKS: "The transaction holds more locks than the server has room for: split the revision.",
     ErrorKind.STATEMENT_TIMEOUT: "The statement ran longer than the statement timeout allows: set "

@@ -298,6 +298,18 @@ engine.dispose()
     assert re.search(r"SEEN 86400 50 77 88 0\.0* None", ended.stdout + ended.stderr), ended.output
 
 
+def test_this_end_notices_a_server_that_is_gone(project: MakeProject, env: str) -> None:
+    body = """\
+import socket
+driver = op.get_bind().connection.driver_connection
+peer = getattr(driver, "_sock", None) or driver._writer.get_extra_info("socket")
+options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+print("SEEN", *[peer.getsockopt(socket.IPPROTO_TCP, option) for option in options])
+"""
+    ended = project(env, [Revision("a1", None, body)]).migrator("upgrade", check=True)
+    assert "SEEN 5 5 2 15000" in ended.stdout + ended.stderr
+
+
 def test_a_lock_timeout_of_the_projects_own_is_kept(project: MakeProject, database: MariaDBDatabase) -> None:
     made = project(revisions=[])
     env_py = (made.path / "migrations" / "env.py").read_text()
@@ -445,6 +457,33 @@ def test_tables_without_transactions_and_procedures_with_ddl_are_named(
         assert step["committed"] == ([statement] if left else []), statement
     assert database.query("SELECT * FROM old") == [(1,)]
     assert database.query("SELECT * FROM new") == []
+
+
+AUTOCOMMIT_ENV = """\
+from alembic import context
+from sqlalchemy import create_engine
+
+engine = create_engine(context.config.get_main_option("sqlalchemy.url"), isolation_level="AUTOCOMMIT")
+with engine.connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+def test_outside_a_transaction_each_statement_is_named(
+    project: MakeProject, database: MariaDBDatabase
+) -> None:
+    insert = 'op.execute("INSERT INTO t_a1 VALUES (1)")'
+    block = f"with op.get_context().autocommit_block():\n    {insert}\n{insert}"
+    for env, body in ((AUTOCOMMIT_ENV, f"{insert}\n{insert}"), ("sync", block), ("async", block)):
+        made = project(env, [THREE[0], Revision("b2", "a1", body)])
+        made.migrator("upgrade", "a1", check=True)
+        database.query("DELETE FROM t_a1")
+        ended = made.migrator("upgrade", "--json")
+        assert ended.returncode == 20, ended.output
+        assert ended.json["targets"][0]["steps"][0]["committed"] == ["INSERT INTO t_a1 VALUES (1)"]
+        assert database.query("SELECT * FROM t_a1") == [(1,)]
 
 
 # Traffic
