@@ -13,7 +13,14 @@ import click
 from migrator import __version__
 from migrator.errors import ExitCode
 from migrator.options import COMMON, CONNECTING, LOCKING, given, settings_options
-from migrator.process import Process, close_streams, open_closed_streams, report_wrong_usage, run_command
+from migrator.process import (
+    Process,
+    close_streams,
+    end_process,
+    open_closed_streams,
+    report_wrong_usage,
+    run_command,
+)
 from migrator.redaction import RedactingStream
 
 if TYPE_CHECKING:
@@ -335,4 +342,4 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.exceptions.Abort:
         code = int(ExitCode.INTERRUPTED)
     close_streams()
-    sys.exit(code if isinstance(code, int) else 0)
+    end_process(code if isinstance(code, int) else 0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from migrator.errors import ConfigurationError, ExitCode, Interrupted, MigratorError
 from migrator.redaction import RedactingStream, Redactor
@@ -36,6 +39,26 @@ def close_streams() -> None:
         sys.stdout.flush()
     except (OSError, ValueError):
         discard(sys.stdout)
+
+
+def end_process(code: int) -> NoReturn:
+    """Exit with ``code``, whatever threads of ours are still in a driver.
+
+    Python's own end takes the interpreter away from under them: one that was just then connecting to cancel a
+    statement made of exit code 143 a SIGSEGV, once in some ten runs (measured with PyMySQL on Python 3.11).
+    """
+    deadline = time.monotonic() + _FAREWELL_SECONDS
+    for thread in threading.enumerate():
+        if thread.name.startswith("migrator-"):
+            thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.name.startswith("migrator-") for thread in threading.enumerate()):
+        with contextlib.suppress(Exception):
+            atexit._run_exitfuncs()
+        os._exit(code)
+    sys.exit(code)
+
+
+_FAREWELL_SECONDS = 0.2
 
 
 class Process:
