@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
+import pwd
 import threading
 import time
 from collections.abc import Iterator
@@ -121,6 +123,7 @@ def holder(database: str, key: LockKey) -> LockHolder | None:
             return LockHolder(
                 pid=int(said["pid"]),
                 application=str(said["application"]),
+                user=str(said["user"]),
                 state="active",
                 since_seconds=max(0.0, time.time() - float(said["since"])),
             )
@@ -147,10 +150,18 @@ def _opened(path: str, database: str) -> int:
 
 
 def _write(descriptor: int, application: str) -> None:
-    said = json.dumps({"pid": os.getpid(), "application": application, "since": time.time()})
+    said = json.dumps({"pid": os.getpid(), "user": _user(), "application": application, "since": time.time()})
     with contextlib.suppress(OSError):  # it is for the eyes of who waits; a full disk must not end a run here
         os.pwrite(descriptor, said.encode().ljust(512)[:4096], 0)
         os.ftruncate(descriptor, max(512, len(said.encode())))
+
+
+@functools.cache
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container with a number for a user
+        return str(os.getuid())
 
 
 def _same_file(descriptor: int, path: str) -> bool:

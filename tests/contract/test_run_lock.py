@@ -5,13 +5,16 @@ A further driver is one line in ``SUBJECTS``; a further database is a class like
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -21,6 +24,7 @@ from sqlalchemy.pool import NullPool
 from migrator.dialects import Dialect, LockKey, RawConnection, dialect_named, rows
 from migrator.dialects.mysql import lock_name
 from migrator.dialects.postgresql import KEY_SPACE, object_id
+from migrator.dialects.sqlite import database_file
 from migrator.errors import ExitCode, LockLost, RunLockTimeout
 from migrator.events import Event, LockWaiting, silent
 from migrator.lock import RunLock
@@ -155,18 +159,82 @@ class MySQLSubject:
         return tuple(found[0]) if found else (None,)
 
 
-def connected(database: Database, driver: str) -> RawConnection:
+@dataclass(frozen=True)
+class SQLiteFile:
+    """A database of SQLite."""
+
+    path: Path
+
+    def sqlalchemy_url(self, driver: str) -> str:
+        return f"sqlite+{driver}:///{self.path}"
+
+
+@dataclass(frozen=True)
+class SQLiteSubject:
+    """All its sessions are in this process, and have its number."""
+
+    driver: str
+    databases: str = "sqlite_databases"
+
+    @property
+    def dialect(self) -> Dialect:
+        return dialect_named("sqlite")
+
+    def connect(self, database: SQLiteFile, autocommit: bool) -> RawConnection:
+        raw = connected(database, self.driver)
+        raw.isolation_level = None if autocommit else ""
+        return raw
+
+    def key(self, database: SQLiteFile, version_table: str) -> LockKey:
+        return LockKey(str(database.path), "main", version_table)
+
+    def bound_waits(self, raw: RawConnection) -> None:
+        rows(raw, "PRAGMA busy_timeout = 5000")
+
+    def backend_pid(self, raw: RawConnection) -> int:
+        return os.getpid()
+
+    def kill(self, raw: RawConnection, backend_pid: int) -> None:
+        raise AssertionError("it would be this process")
+
+    def drop_all_locks(self, raw: RawConnection) -> None:
+        for file in Path(database_file(raw)).parent.glob("*-migrator*"):
+            file.unlink()
+
+    def take_locks_of_a_project(self, raw: RawConnection, key: LockKey) -> None:
+        for name in (".lock", "-lock", "-migrato"):
+            descriptor = os.open(f"{key.database}{name}", os.O_RDWR | os.O_CREAT)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.close(descriptor)
+        rows(raw, "BEGIN EXCLUSIVE")
+        raw.commit()
+
+    def open_snapshot(self, raw: RawConnection, backend_pid: int) -> tuple[object, ...]:
+        # Nobody else's transaction is open, or this could not be begun.
+        rows(raw, "BEGIN EXCLUSIVE")
+        raw.commit()
+        return (None,)
+
+
+def connected(database: Database | SQLiteFile, driver: str) -> RawConnection:
     engine = create_engine(database.sqlalchemy_url(driver), poolclass=NullPool)
     fairy = engine.raw_connection()
     fairy.detach()
     return fairy.dbapi_connection
 
 
-SUBJECTS = [
+SERVERS = [
     PostgreSQLSubject("psycopg2"),
     PostgreSQLSubject("psycopg"),
     MySQLSubject("pymysql"),
 ]
+"""Those with a server that knows its sessions apart."""
+
+SUBJECTS = [*SERVERS, SQLiteSubject("pysqlite")]
+
+on_servers = pytest.mark.parametrize(
+    "subject", SERVERS, indirect=True, ids=lambda subject: f"{subject.dialect.name}-{subject.driver}"
+)
 
 Connect = Callable[..., RawConnection]
 
@@ -192,6 +260,12 @@ def mariadb_databases() -> Iterator[tuple[MariaDBDatabase, MariaDBDatabase]]:
     # Without it a session's name, which is a user variable, cannot be seen from another.
     with mariadb({"performance_schema": "ON"}) as server:
         yield server.create_database("lock_1"), server.create_database("lock_2")
+
+
+@pytest.fixture(scope="module")
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> tuple[SQLiteFile, SQLiteFile]:
+    folder = tmp_path_factory.mktemp("files")
+    return SQLiteFile(folder / "one.db"), SQLiteFile(folder / "two.db")
 
 
 @pytest.fixture(scope="module")
@@ -402,6 +476,7 @@ def test_a_closed_connection_frees_it(lock: Callable[..., RunLock]) -> None:
     wait_until_free(second)
 
 
+@on_servers
 def test_a_killed_backend_frees_it_and_its_client_hears_of_it(
     subject: Subject, lock: Callable[..., RunLock]
 ) -> None:
@@ -493,7 +568,7 @@ def test_holding_it_is_seen_from_the_same_database_only(
     assert subject.dialect.holds(beside, key, pid)
     assert not subject.dialect.holds(outside, key, pid)
     assert subject.dialect.holder(outside, subject.key(elsewhere, key.version_table)) is None
-    assert not subject.dialect.holds(beside, key, subject.backend_pid(beside))
+    assert not subject.dialect.holds(beside, key, pid + 1)
     assert not subject.dialect.holds(beside, LockKey(key.database, "other", "table"), pid)
 
 
@@ -565,6 +640,7 @@ def test_who_waits_too_long_learns_who_holds_it(
     holder.check()
 
 
+@on_servers
 def test_a_waiter_speaks_again_when_the_holder_changes(
     subject: Subject, lock: Callable[..., RunLock]
 ) -> None:
