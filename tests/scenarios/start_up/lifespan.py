@@ -1,0 +1,18 @@
+"""app/lifespan.py"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import migrator.aio
+from app.routes import router
+from fastapi import FastAPI
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await migrator.aio.upgrade(config="alembic/alembic.ini", deadline="10m")
+    yield
+
+
+app = FastAPI(title="Rooms", lifespan=lifespan)
+app.include_router(router)
