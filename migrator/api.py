@@ -139,9 +139,20 @@ def _call(
             # The error itself, for it goes on with its traceback.
             error.__dict__.update(redacted_error(error, redactor.redact).__dict__)
             error.args = (error.message,)
+            error.add_note(_note(error))
             raise
 
     return _outside_event_loops(masked)
+
+
+def _note(error: MigratorError) -> str:
+    """What the command line would show; of an application that does not start, a traceback is all that is seen."""
+    from migrator.report.failure import failure_of
+    from migrator.report.layout import block
+    from migrator.report.text import failure_blocks
+
+    blocks = [block(label, texts) for label, texts in failure_blocks(failure_of(error)) if label != "exit"]
+    return "\n".join(line for lines in blocks for line in lines)
 
 
 def _outside_event_loops(work: Callable[[], Result]) -> Result:
