@@ -14,7 +14,7 @@ from migrator.database import wait_until_ready
 from migrator.environment import Again, LearnSecret, Run
 from migrator.errors import DatabaseUnreachable, MigratorError
 from migrator.events import Reporter, RunAgain
-from migrator.preflight import check_before_connecting
+from migrator.preflight import check_before_connecting, check_environment_has_database
 from migrator.results import Activity, Blocker, RunResult, Step
 from migrator.settings import Settings
 from migrator.stopping import Stopping, StopRequested
@@ -119,6 +119,7 @@ def run(
     :raises MigratorError: with ``result``, as far as it could be read.
     """
     begun = time.monotonic()
+    check_environment_has_database(settings)
     check_before_connecting(settings, order.command, order.revision)
     first_look = min(0.5, settings.lock_timeout * 0.5)
     with (

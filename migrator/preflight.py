@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from migrator.environment import alembic_config, script_locations
+from migrator.errors import ConfigurationError
 from migrator.revisions import ProblemKind, history_error, read_graph
 from migrator.settings import Settings
+from migrator.sources import environment_url_name
 
 
 def check_before_connecting(settings: Settings, command: str, revision: str) -> None:
@@ -26,3 +28,18 @@ def check_before_connecting(settings: Settings, command: str, revision: str) -> 
         if problem.kind is ProblemKind.SEVERAL_HEADS and not (command == "upgrade" and revision == "head"):
             continue
         raise history_error(problem)
+
+
+def check_environment_has_database(settings: Settings) -> None:
+    """Refuse an environment that was named and has no database: ``env.py`` would take that of another one.
+
+    :raises ConfigurationError: names the variable and the file that were looked for.
+    """
+    if settings.env is None or settings.database is not None:
+        return
+    variable = environment_url_name(settings.env)
+    raise ConfigurationError(
+        f"no database is configured for the environment {settings.env} (from {settings.sources['env']})",
+        details=(f"neither {variable} nor DATABASE_URL is set, there or in .env.{settings.env}",),
+        next_step=f"Set {variable}, in the environment or in .env.{settings.env}. Nothing was changed.",
+    )

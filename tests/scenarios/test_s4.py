@@ -123,10 +123,13 @@ def test_without_the_name_that_the_project_reads_nothing_is_changed_and_the_sett
 def test_an_environment_without_its_file_is_an_error_and_not_another_environment(
     environments: Environments,
 ) -> None:
+    """``env.py`` would go on with what python-decouple finds: the database of dev."""
     (environments.copy.path / ".env.prod").unlink()
-    refused = environments.run("prod", "upgrade", check=False)
-    assert refused.returncode == 2, refused.output
-    assert ".env.prod" in refused.stderr
+    for command in (["upgrade"], ["stamp", "head"], ["status"], ["wait"], ["wait", "--for", "head"]):
+        refused = environments.run("prod", *command, check=False)
+        assert refused.returncode == 2, refused.output
+        assert "PROD_DATABASE_URL" in refused.stderr
+        assert ".env.prod" in refused.stderr
     assert all(database.revisions == [] for database in environments.databases.values())
 
 
