@@ -22,7 +22,9 @@ POSTGRESQL_CATALOGS = {
         "WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2"
     ),
     "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2",
-    "sequences": "SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace ORDER BY 1",
+    "sequences": (
+        "SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace ORDER BY 1"
+    ),
     "types": (
         "SELECT typname, enumlabel FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid "
         "WHERE typnamespace = 'public'::regnamespace ORDER BY typname, enumsortorder"

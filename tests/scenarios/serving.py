@@ -80,6 +80,8 @@ def uvicorn(copy: Copy, application: str, *arguments: str) -> contextlib.Abstrac
     return serve(copy, "uvicorn", application, "--host", "127.0.0.1", "--port", "0", *arguments)
 
 
-def gunicorn(copy: Copy, application: str, arguments: Sequence[str]) -> contextlib.AbstractContextManager[Served]:
+def gunicorn(
+    copy: Copy, application: str, arguments: Sequence[str]
+) -> contextlib.AbstractContextManager[Served]:
     """``python -m gunicorn APPLICATION`` on a free port."""
     return serve(copy, "gunicorn", application, "--bind", "127.0.0.1:0", *arguments)

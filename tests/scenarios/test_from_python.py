@@ -74,7 +74,12 @@ def test_of_four_workers_that_start_at_once_one_migrates_and_all_come_up(
         served.workers(WORKERS)
         assert served.said("at the gate") == 1
         rooms = served.get("/rooms")
-        assert [room["name"] for room in rooms] == ["Attic", "Writer's den; 50 % off", "Küche :warm", "Cellar"]
+        assert [room["name"] for room in rooms] == [
+            "Attic",
+            "Writer's den; 50 % off",
+            "Küche :warm",
+            "Cellar",
+        ]
         assert database.revisions == [LAST_ID]
         assert '"GET /rooms HTTP/1.1" 200' in served.running.output, "its logging is as it was"
         ended = served.stop()

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import migrator.aio
-from app.routes import router
 from fastapi import FastAPI
+
+from app.routes import router
 
 
 @asynccontextmanager

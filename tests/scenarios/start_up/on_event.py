@@ -1,8 +1,9 @@
 """app/on_event.py"""
 
 import migrator
-from app.routes import router
 from fastapi import FastAPI
+
+from app.routes import router
 
 app = FastAPI(title="Rooms")
 app.include_router(router)
