@@ -24,20 +24,24 @@ TOOLS: Mapping[str, Tool] = {"alembic": run_alembic, "migrator": run_migrator}
 
 
 class Copy:
-    """A project's folder copied to a place of its own, with the variables that its user has set."""
+    """A project's folder copied to a place of its own, with the variables that its user has set.
 
-    def __init__(self, folder: str, path: Path, variables: Mapping[str, str]) -> None:
+    :param run_in: the folder of the project in which its user runs the commands.
+    """
+
+    def __init__(self, folder: str, path: Path, variables: Mapping[str, str], run_in: str = ".") -> None:
         shutil.copytree(HERE / folder, path, ignore=shutil.ignore_patterns("__pycache__", ".gitkeep"))
         self.path = path
         self.variables = dict(variables)
+        self.run_in = path / run_in
 
     def run(self, tool: Tool, *args: str, check: bool = True) -> Completed:
         """Run a command of a tool in the project; unless told otherwise it has to exit with 0."""
-        return tool(*args, env=self.variables, cwd=self.path, check=check)
+        return tool(*args, env=self.variables, cwd=self.run_in, check=check)
 
     def start(self, *args: str) -> Running:
         """Start migrator in the project."""
-        return start_migrator(*args, env=self.variables, cwd=self.path)
+        return start_migrator(*args, env=self.variables, cwd=self.run_in)
 
     def revisions(self, directory: str) -> list[Path]:
         """The revision files, the newest last."""
