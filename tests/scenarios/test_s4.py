@@ -10,17 +10,13 @@ import pytest
 from tests.harness import Completed, Database
 from tests.integration.proving import contents
 from tests.scenarios.catalogs import schema
-from tests.scenarios.shapes import TOOLS, Copy, Tool
+from tests.scenarios.shapes import HERE, TOOLS, Copy, Tool
 
 FOLDER = "s4_three_environments"
 INI = ("-c", "alembic/alembic.ini")
 ROOMS, BOOKINGS, FIRST_ROOMS, HEAD = "5d1c7e90ab34", "c8f20b6e4d17", "e39a5f08c1b6", "f4b1d26a9e05"
 ALEMBIC, MIGRATOR = TOOLS["alembic"], TOOLS["migrator"]
-CONFIGURATION = """\
-[tool.migrator]
-config = "alembic/alembic.ini"
-export-url-as = "DEV_DATABASE_URL"
-"""
+CONFIGURATION = (HERE / "start_up" / "pyproject.toml").read_text()
 """All that its developer adds to the project."""
 
 

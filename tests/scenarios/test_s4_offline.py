@@ -117,6 +117,7 @@ def test_sqlite3_applies_what_was_written_without_a_database(parts: Sequence[str
     for file in [tmp_path / "before.sql", *writer.write(*parts)]:
         clients.sqlite3(file, applied)
     assert not (tmp_path / "no").exists()
+    writer.status(f"sqlite:///{applied}")
     reference = f"sqlite:///{tmp_path}/reference.db"
     writer.copy.variables["DEV_DATABASE_URL"] = reference
     writer.copy.run(ALEMBIC, *INI, "upgrade", "head")

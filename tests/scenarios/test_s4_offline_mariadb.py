@@ -40,6 +40,7 @@ def test_mariadb_applies_what_was_written_without_a_database(
             database.name,
         )
     assert database.revisions == [HEAD]
+    writer.status(database.url)
     assert database.query("SELECT * FROM legacy") == [(1, "was here before")]
     reference = mariadb_server.create_database(f"rooms_{secrets.token_hex(4)}")
     writer.copy.variables["DEV_DATABASE_URL"] = reference.url
