@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import textwrap
@@ -117,6 +118,34 @@ def test_gunicorn_migrates_once_before_its_workers_are_there(
         ended = served.stop()
     assert ended.returncode == 0, ended.output
     assert "Traceback" not in ended.stderr, ended.output
+
+
+def test_a_gunicorn_that_is_told_to_stop_while_it_migrates_stops_the_migration(
+    copy: Copy, database: Database, open_gate: Callable[[], None]
+) -> None:
+    add(copy, "gunicorn.conf.py")
+    with serving.gunicorn(copy, "app.main:app", []) as served:
+        served.running.wait_for_line("at the gate")
+        ended = served.stop()
+    assert "Terminated" in ended.stderr
+    assert "Booting worker" not in ended.stderr
+    assert database.revisions == [HEAD]
+    open_gate()
+
+
+def test_a_worker_that_is_killed_while_it_migrates_loses_nothing_and_the_next_one_goes_on(
+    copy: Copy, database: Database, open_gate: Callable[[], None]
+) -> None:
+    add(copy, "lifespan.py")
+    worker = ("--worker-class", "uvicorn_worker.UvicornWorker")
+    with serving.gunicorn(copy, "app.lifespan:app", worker) as served:
+        served.running.wait_for_line("at the gate")
+        os.kill(int(served.running.wait_for_line(r"Started server process \[(\d+)\]")[1]), signal.SIGKILL)
+        wait_until(lambda: served.said(WAITING) == 2, "another worker is starting")
+        open_gate()
+        served.running.wait_for_line(COMPLETE)
+        assert [room["name"] for room in served.get("/rooms")][3:] == ["Cellar"]
+    assert database.revisions == [LAST_ID]
 
 
 def test_an_application_that_is_told_to_stop_while_it_migrates_finishes_the_migration_first(

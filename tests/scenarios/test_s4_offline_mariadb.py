@@ -43,8 +43,8 @@ def test_mariadb_applies_what_was_written_without_a_database(
     writer.status(database.url)
     assert database.query("SELECT * FROM legacy") == [(1, "was here before")]
     reference = mariadb_server.create_database(f"rooms_{secrets.token_hex(4)}")
-    writer.copy.variables["DEV_DATABASE_URL"] = reference.url
+    writer.copy.variables["DEV_DATABASE_URL"] = reference.sqlalchemy_url()
     writer.copy.run(TOOLS["alembic"], *INI, "upgrade", "head")
-    made = reflected(database.url)
+    made = reflected(database.sqlalchemy_url())
     assert made.pop("legacy")
-    assert made == reflected(reference.url)
+    assert made == reflected(reference.sqlalchemy_url())
