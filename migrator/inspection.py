@@ -20,7 +20,7 @@ from migrator.errors import (
 )
 from migrator.events import DatabaseReady, Event, Notice, Reporter
 from migrator.job import Supervision, execute_until_settled
-from migrator.preflight import check_before_connecting, check_environment_has_database
+from migrator.preflight import check_before_connecting
 from migrator.results import Revisions, Status, TargetStatus
 from migrator.settings import Settings
 from migrator.stopping import GiveUp, Stopping, StopRequested
@@ -112,7 +112,6 @@ def _interruptible(stopping: Stopping, work: Callable[[], Result]) -> Result:
 
 def _look(settings: Settings, report: Reporter, stopping: Stopping) -> Run:
     """Run ``env.py`` to learn its targets. Raises what went wrong."""
-    check_environment_has_database(settings)
     with Watch(report, first_look_seconds=LOCK_TIMEOUT_SECONDS, live=False) as watch:
         state = Run(
             "status",

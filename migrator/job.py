@@ -119,7 +119,6 @@ def run(
     :raises MigratorError: with ``result``, as far as it could be read.
     """
     begun = time.monotonic()
-    check_environment_has_database(settings)
     check_before_connecting(settings, order.command, order.revision)
     first_look = min(0.5, settings.lock_timeout * 0.5)
     with (
@@ -153,9 +152,11 @@ def run(
 def execute_until_settled(state: Run, stopping: Stopping) -> None:
     """Run ``env.py``, and again as long as that is what helps and the budget for the reason lasts.
 
+    :raises ConfigurationError: an environment was named that has no database.
     :raises MigratorError: the budget is spent.
     """
     settings = state.settings
+    check_environment_has_database(settings)
     budgets = {
         Again.RUN_LOCK: settings.run_lock_timeout,
         Again.CONTENTION: settings.lock_retry_timeout,
