@@ -38,6 +38,8 @@ THREE = table_revisions("a1", "b2", "c3")
 TELLING = {"performance_schema": "ON", "performance-schema-instrument": "wait/lock/metadata/sql/mdl=ON"}
 NO_URL = "[alembic]\nscript_location = migrations\n"
 IN_SQL = 'op.execute("SELECT SLEEP(300)")'
+# The server looks for the client of a SLEEP every five seconds; of no other statement.
+BUSY = 'op.execute("SELECT BENCHMARK(1000000000000, MD5(1))")'
 
 MakeProject = Callable[..., Project]
 
@@ -598,8 +600,8 @@ def test_the_deadline_cancels_the_statement_on_the_server(
 def test_after_sigkill_the_server_goes_on_and_a_rerun_says_whom_it_waits_for(
     project: MakeProject, database: MariaDBDatabase, env: str
 ) -> None:
-    made = project(env, [THREE[0], Revision("b2", "a1", IN_SQL), table_revision("c3", "b2")])
-    run = stuck(made, database)
+    made = project(env, [THREE[0], Revision("b2", "a1", BUSY), table_revision("c3", "b2")])
+    run = stuck(made, database, "BENCHMARK")
     run.kill()
     run.wait()
     orphan = holder(database)
@@ -608,11 +610,11 @@ def test_after_sigkill_the_server_goes_on_and_a_rerun_says_whom_it_waits_for(
     assert refused.returncode == 11, refused.output
     assert f"KILL {orphan} ends it" in refused.stderr
     rerun = made.start("upgrade")
-    rerun.wait_for_line(rf"lock +held by pid {orphan} \(from 127\.0\.0\.1 for .*it runs SELECT SLEEP")
+    rerun.wait_for_line(rf"lock +held by pid {orphan} \(from 127\.0\.0\.1 for .*it runs SELECT BENCHMARK")
+    # Revisions are imported when they run.
     (made.versions / "b2.py").write_text(Revision("b2", "a1").text)
     database.query(f"KILL {orphan}")
     ended = rerun.wait()
-    # The waiter had read its revisions before, if it had read them: what counts is that it entered.
     assert ended.returncode == 0, ended.output
     assert database.revisions == ["c3"]
 
@@ -620,14 +622,16 @@ def test_after_sigkill_the_server_goes_on_and_a_rerun_says_whom_it_waits_for(
 def test_after_sigkill_between_ddl_and_the_version_row_a_rerun_names_what_is_there(
     project: MakeProject, database: MariaDBDatabase
 ) -> None:
-    made = project(revisions=STUCK)
-    run = stuck(made, database)
+    half = Revision("b2", "a1", f'op.execute("CREATE TABLE half (id int)")\n{BUSY}')
+    made = project(revisions=[THREE[0], half])
+    run = stuck(made, database, "BENCHMARK")
     run.kill()
     run.wait()
     database.query(f"KILL {holder(database)}")
     again = made.migrator("upgrade")
     assert again.returncode == 20, again.output
     assert "1050: Table 'half' already exists" in again.stderr
+    assert "or by an earlier try of this revision" in again.stderr
     assert "state     at a1" in again.stderr
 
 
