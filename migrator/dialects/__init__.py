@@ -153,10 +153,13 @@ class Dialect(Protocol):
     :cvar after_a_part: what to do when part of a failed revision was committed.
     """
 
-    name: ClassVar[str]
     in_a_file: ClassVar[bool]
     gives_lock_back: ClassVar[str]
     after_a_part: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """SQLAlchemy's name for the database; where one name stands for two, the server's own once it was asked."""
 
     def refuse_url(self, url: URL, source: str) -> None:
         """Raise the MigratorError for a URL that can be seen not to work before anything connects."""
@@ -312,3 +315,13 @@ def dialect_named(name: str, *, without_lock: bool = False) -> Dialect:
             "Nothing was changed."
         ),
     )
+
+
+if TYPE_CHECKING:
+    from migrator.dialects.mysql import MySQL
+    from migrator.dialects.postgresql import PostgreSQL
+    from migrator.dialects.sqlite import SQLite
+    from migrator.dialects.unlocked import Unlocked
+
+    # They are looked up by name, so nothing else holds them to the protocol.
+    _HELD_TO_IT: tuple[Dialect, ...] = (PostgreSQL(), MySQL(), SQLite(), Unlocked(""))
