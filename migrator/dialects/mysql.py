@@ -127,8 +127,11 @@ class MySQL:
     def watch_connection(self, raw: RawConnection) -> None:
         driver: Any = getattr(raw, "driver_connection", raw)
         try:
-            peer = getattr(driver, "_sock", None) or driver._writer.get_extra_info("socket")
-            sockets.watch(peer.fileno())
+            if hasattr(driver, "fileno"):  # mysqlclient
+                sockets.watch(driver.fileno())
+            else:
+                peer = getattr(driver, "_sock", None) or driver._writer.get_extra_info("socket")
+                sockets.watch(peer.fileno())
         except Exception:
             return  # A driver that hides its socket loses this precaution, nothing else.
 
