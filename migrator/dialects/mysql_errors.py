@@ -112,7 +112,8 @@ def read_error(error: BaseException) -> ServerError | None:
     if getattr(error, "connection_invalidated", False) and kind is ErrorKind.OTHER:
         kind = ErrorKind.CONNECTION_LOST
     message = words or ("the connection is closed" if kind is ErrorKind.CONNECTION_LOST else "no message")
-    return ServerError(kind, message, str(getattr(driver_error, "sqlstate", None) or ""), number=number)
+    # The SQLSTATE, which newer drivers know, is HY000 for most and would hide the number that people search for.
+    return ServerError(kind, message, number=number)
 
 
 def _driver_error(error: BaseException) -> BaseException | None:

@@ -118,7 +118,8 @@ class MariaDBServer:
         """
         login = f"{quote(user, safe='')}:{quote(self.password if password is None else password, safe='')}"
         scheme += f"+{driver}" if driver else ""
-        return f"{scheme}://{login}@{self.host}:{self.port}/{quote(database, safe='')}"
+        # As it is: SQLAlchemy 2.0 does not decode the name of the database, 2.1 does.
+        return f"{scheme}://{login}@{self.host}:{self.port}/{database}"
 
     def connect(self, database: str | None = None, **more: Any) -> Any:
         """A PyMySQL connection of root's, in autocommit."""
