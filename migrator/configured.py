@@ -26,11 +26,13 @@ class ConfiguredDatabase:
     :ivar source: the setting or the variables that named it: ``MIGRATOR_DATABASE_URL``.
     :ivar given: the text as it was given, or was put together from parts. Unlike what SQLAlchemy 2.0.0
         renders from ``url``, it survives a ``%`` in the password.
+    :ivar direct: it is ``direct-database-url``, and stands in for what the environment says.
     """
 
     url: URL
     source: str
     given: SecretStr
+    direct: bool = False
 
     @property
     def for_project(self) -> str:
@@ -58,7 +60,8 @@ def configured_database(
     :raises ConfigurationError: the one that counts is malformed.
     """
     chosen, direct = settings.get("database_url"), settings.get("direct_database_url")
-    if direct is not None and (chosen is None or direct.rank <= chosen.rank):
+    around_a_pooler = direct is not None and (chosen is None or direct.rank <= chosen.rank)
+    if around_a_pooler:
         chosen = direct
     if chosen is None and env is not None:
         chosen = variables.get(environment_url_name(env))
@@ -68,7 +71,8 @@ def configured_database(
         chosen = _with_variable(variables["DATABASE_URL"], "DATABASE_URL")
     if chosen is not None:
         text = str(chosen.value).strip()
-        return ConfiguredDatabase(urls.parse(text, chosen.source), chosen.source, SecretStr(text))
+        url = urls.parse(text, chosen.source)
+        return ConfiguredDatabase(url, chosen.source, SecretStr(text), direct=around_a_pooler)
     return _from_parts(variables, DATABASE_PARTS, {"DB_HOST", "DB_NAME"}) or _from_libpq(variables)
 
 
@@ -121,18 +125,33 @@ def project_variables(
 
     ``DATABASE_URL`` if that is not set; the missing ones of ``DB_*``, unless one that is set says otherwise
     (half of one database and half of another would be a third that nobody named); each name of
-    ``export_url_as``, always.
+    ``export_url_as``, always. A direct URL around a pooler is there in the place of those that lead to the
+    pooler, so it replaces all of them.
 
     :param set_variables: what of ``DATABASE_URL`` and ``DB_*`` is set.
     """
     if database is None:
         return {}
     text = database.for_project
+    if database.direct:
+        pooled = set_variables.get("DATABASE_URL", "")
+        return {
+            "DATABASE_URL": with_driver_of(pooled, text),
+            **_parts(database.url),
+            **dict.fromkeys(export_url_as, text),
+        }
     variables = {} if "DATABASE_URL" in set_variables else {"DATABASE_URL": text}
     parts = _parts(database.url)
     if all(set_variables.get(name, value) == value for name, value in parts.items()):
         variables |= {name: value for name, value in parts.items() if name not in set_variables}
     return variables | dict.fromkeys(export_url_as, text)
+
+
+def with_driver_of(theirs: str, url: str) -> str:
+    """``url`` with the driver of ``theirs`` where it names none: a project's engine may be an asynchronous one."""
+    scheme, separator, rest = url.partition("://")
+    own_scheme = theirs.split("://", 1)[0]
+    return f"{own_scheme if own_scheme.startswith(f'{scheme}+') else scheme}{separator}{rest}"
 
 
 def _parts(url: URL) -> dict[str, str]:

@@ -15,6 +15,7 @@ from migrator.errors import (
     ConfigurationError,
     ConnectionLost,
     DatabaseUnreachable,
+    LockUnusable,
     MigratorError,
 )
 from migrator.events import DatabaseReady, Reporter, TargetKnown, WaitFailed
@@ -277,10 +278,35 @@ def _first_answer(settings: Settings, url: URL, dialect: Dialect, source: str, b
                 details=(f"{type(error).__name__}: {error}", f"from {source}"),
                 next_step=f"Correct the value of {source}. Nothing was changed.",
             ) from error
+        if found.kind is ErrorKind.CONNECTION_LOST and _takes_no_transaction(settings, url, dialect):
+            found = ServerError(ErrorKind.POOLER, "a statement alone is answered, a transaction is not")
         graceful = found.kind is ErrorKind.REFUSED and time.monotonic() - begun < settings.auth_grace
         if graceful or found.kind.may_pass:
             raise _NotYet(str(found)) from error
         raise connection_error(found, urls.describe(url), source) from error
+
+
+def _takes_no_transaction(settings: Settings, url: URL, dialect: Dialect) -> bool:
+    """Whether a pooler in statement mode is what ended a connection, which psycopg2 cannot tell.
+
+    It ends each connection that begins a transaction, so the reason shows only in the comparison.
+    """
+
+    def alone(raw: RawConnection) -> bool:
+        raw.autocommit = True
+        return dialect.session(raw).pooled
+
+    def in_a_transaction(raw: RawConnection) -> bool:
+        return dialect.session(raw).pooled
+
+    def answered(work: Callable[[RawConnection], bool]) -> bool:
+        try:
+            return on_new_connection(url, dialect, work, settings.connect_timeout)
+        except Exception:
+            return False
+
+    # Asked again afterwards, for the server may have come up in between.
+    return answered(alone) and not answered(in_a_transaction) and answered(alone)
 
 
 def connection_error(found: ServerError, where: str, source: str, *, changed: bool = False) -> MigratorError:
@@ -299,6 +325,12 @@ def connection_error(found: ServerError, where: str, source: str, *, changed: bo
                 f"Check user, password, database name and TLS settings in {source}. "
                 f"MIGRATOR_AUTH_GRACE retries for credentials that are still being made.{nothing}"
             ),
+        )
+    if found.kind is ErrorKind.POOLER:
+        return LockUnusable(
+            "migrations cannot work here: a pooler in statement mode is between us and the server",
+            details=details,
+            next_step=f"Give the direct address of the server as MIGRATOR_DIRECT_DATABASE_URL.{nothing}",
         )
     if found.kind.may_pass:
         return DatabaseUnreachable(

@@ -232,7 +232,7 @@ class Settings(BaseModel):
     def project_environment(self) -> dict[str, str]:
         """Variables to set while ``env.py`` runs, so that it finds the configured database.
 
-        ``DATABASE_URL`` and the ``DB_*`` parts where the environment has none, each name of
+        ``DATABASE_URL`` and the ``DB_*`` parts where the environment has none or a pooler's, each name of
         ``export-url-as`` always. Empty if no database is configured. Secret.
         """
         set_variables = self._found.set_variables if self._found else {}

@@ -34,6 +34,7 @@ class ErrorKind(enum.Enum):
     CONNECTION_LOST = "connection lost"
     NOT_READY = "the database is not ready"
     READ_ONLY = "the server is read-only"
+    POOLER = "a connection pooler that takes no transactions"
     REFUSED = "authentication refused"
     DENIED = "permission denied"
     DISK_FULL = "disk full"

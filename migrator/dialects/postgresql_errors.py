@@ -71,6 +71,7 @@ _LOST_WORDS = (
     "connection is lost",
     "consuming input failed",
 )
+_POOLER_WORDS = "transaction blocks not allowed in statement pooling mode"
 _DRIVERS = ("psycopg2", "psycopg", "asyncpg", "sqlalchemy.dialects.postgresql")
 
 
@@ -124,6 +125,10 @@ def _closed_already(error: BaseException) -> bool:
 
 
 def _kind(sqlstate: str, message: str, whole: str, diagnostics: Any) -> ErrorKind:
+    if _POOLER_WORDS in whole:
+        return ErrorKind.POOLER
+    if sqlstate == "08P01" and any(words in whole for words in _REFUSED_WORDS):
+        return ErrorKind.REFUSED  # PgBouncer has one code for whatever it says itself.
     if sqlstate:
         if sqlstate == "23505" and _is_catalog(diagnostics, whole):
             return ErrorKind.CATALOG_RACE

@@ -17,6 +17,7 @@ from alembic.config import CommandLine, Config
 from alembic.util import CommandError
 
 from migrator import urls
+from migrator.configured import with_driver_of
 from migrator.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -267,10 +268,8 @@ def _url_for_project(config: Config, settings: Settings) -> str:
     """
     database = settings.database
     assert database is not None
-    scheme, separator, rest = database.for_project.partition("://")
     own = config.file_config.get(config.config_ini_section, "sqlalchemy.url", fallback="", raw=True)
-    own_scheme = own.split("://", 1)[0]
-    return f"{own_scheme if own_scheme.startswith(f'{scheme}+') else scheme}{separator}{rest}"
+    return with_driver_of(own, database.for_project)
 
 
 def _plain(error: BaseException) -> str:

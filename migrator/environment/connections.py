@@ -58,13 +58,20 @@ class Connections:
         refuse_poolers(self._run, held)
         refuse_clusters(self._run, held)
         held.old_snapshot = inside and dialect.keeps_snapshot(connection.get_isolation_level())
-        held.lock_timeout = dialect.apply_settings(raw, held.session, self._session_options())
+        if self._leaves_settings_alone(held):
+            held.lock_timeout = held.session.previous.get("lock_timeout", "")
+        else:
+            held.lock_timeout = dialect.apply_settings(raw, held.session, self._session_options())
         if not inside:
             raw.commit()
         dialect.watch_connection(raw)
         self._listen(held)
         self._held.append(held)
         return held
+
+    def _leaves_settings_alone(self, held: Held) -> bool:
+        """Behind a pooler that nobody vouched for, a setting may meet the next client of the same backend."""
+        return self._run.reads_only and held.session.pooled
 
     def _look_at_schema(self, held: Held) -> None:
         """``env.py`` may set ``search_path`` between two calls: one tenant after the other on one connection."""
@@ -316,7 +323,8 @@ class Connections:
 
     def _restore(self, held: Held) -> None:
         try:
-            held.dialect.restore_session(held.raw, held.session)
+            if not self._leaves_settings_alone(held):
+                held.dialect.restore_session(held.raw, held.session)
         finally:
             for lock in held.locks.values():
                 lock.release()

@@ -51,7 +51,7 @@ def translate(error: BaseException, config: Config, *, changed: bool = False) ->
     :param changed: migrations have run, so "nothing was changed" would be a lie.
     """
     found = _server_error(error)
-    if found is not None and (found.kind.may_pass or found.kind is ErrorKind.REFUSED):
+    if found is not None and (found.kind.may_pass or found.kind in (ErrorKind.REFUSED, ErrorKind.POOLER)):
         source = "env.py or the settings that it reads"
         return connection_error(found, "env.py connects by itself", source, changed=changed)
     missing = _missing_driver(error)

@@ -11,6 +11,9 @@ from migrator.environment.state import Again, Held, Run, RunAgain
 from migrator.errors import ConfigurationError, LockUnusable
 from migrator.events import Notice
 
+PROBES = 5
+"""How often a pooler that is said to be in session mode is given the occasion to prove the contrary."""
+
 
 def prove_identity_by_probe(run: Run, held: Held, key: LockKey) -> None:
     """The same proof for a command that does not take the run lock: by a lock that nobody else asks for."""
@@ -19,6 +22,8 @@ def prove_identity_by_probe(run: Run, held: Held, key: LockKey) -> None:
     if held.dialect.place(held.raw):
         prove_identity(run, held, key, key)
         return
+    if held.session.pooled and held.dialect.is_autocommit(held.raw):
+        return  # Each statement may have a backend of its own here: the probe would stay behind on one.
     probe = LockKey(key.database, key.schema, secrets.token_hex(16))
     held.dialect.try_lock(held.raw, probe)
     try:
@@ -77,33 +82,39 @@ def refuse_poolers(run: Run, held: Held) -> None:
     session = held.session
     if run.reads_only or not session.pooled:
         return
-    proof = _shared_backend(run, held)
-    allowed = run.settings.pooler == "session"
-    if allowed and proof is None:
+    where = urls.address(held.engine.url)
+    proof = _proof_of_sharing(run, held, where)
+    if run.settings.pooler == "session" and proof is None:
         run.report(
             Notice("pooler", "a pooler is in between, taken for session mode (MIGRATOR_POOLER=session)")
         )
         return
-    where = urls.address(held.engine.url)
-    details = (
-        f"two connections to {where} were served by the same backend (pid {proof})"
-        if proof is not None
-        else f"{where} announced backend pid {session.protocol_pid}, and the server says {session.backend_pid}"
+    announced = (
+        f"{where} announced backend pid {session.protocol_pid}, and the server says {session.backend_pid}"
     )
-    raise LockUnusable(
-        "the lock cannot work here: "
-        + ("a transaction pooler" if proof is not None else "a connection pooler")
-        + " is between us and the server",
-        details=(details,),
-        next_step=(
-            "Give the direct address of the server as MIGRATOR_DIRECT_DATABASE_URL"
-            + (
-                "."
-                if proof is not None
-                else ", or set MIGRATOR_POOLER=session if the pooler is in session mode."
-            )
-            + " Nothing was changed."
-        ),
+    raise pooler_refused("a transaction pooler" if proof else "a connection pooler", proof or announced, run)
+
+
+def pooler_refused(what: str, seen: str, run: Run) -> LockUnusable:
+    """The error for ``what`` in between, as was ``seen``."""
+    database = run.settings.database
+    if database is not None and database.direct:
+        next_step = (
+            f"env.py does not connect to what {database.source} names ({urls.address(database.url)}): let it "
+            "read sqlalchemy.url or DATABASE_URL, or name the variable that it does read in "
+            "MIGRATOR_EXPORT_URL_AS."
+        )
+    else:
+        next_step = "Give the direct address of the server as MIGRATOR_DIRECT_DATABASE_URL"
+        next_step += (
+            ", or set MIGRATOR_POOLER=session if the pooler is in session mode."
+            if what == "a connection pooler"
+            else "."
+        )
+    return LockUnusable(
+        f"the lock cannot work here: {what} is between us and the server",
+        details=(seen,),
+        next_step=f"{next_step} Nothing was changed.",
     )
 
 
@@ -128,18 +139,29 @@ def refuse_clusters(run: Run, held: Held) -> None:
     )
 
 
-def _shared_backend(run: Run, held: Held) -> int | None:
-    """The pid that served two connections at once, which proves a transaction pooler; None: no proof."""
+def _proof_of_sharing(run: Run, held: Held, where: str) -> str | None:
+    """What proves that the server's connections are shared out anew for each transaction; None: nothing does.
+
+    A pooler in session mode serves a client by one backend and nobody else by that. Not to see the contrary
+    proves nothing, for a pooler with spare backends may hand them out in turn; so it is tried several times.
+    """
     if held.began_outside:
         return None
-    first = held.dialect.facts(held.raw).backend_pid
+    first = held.session.backend_pid
     held.raw.commit()
-    try:
-        second = on_connection_like(
-            held.engine,
-            lambda raw: held.dialect.facts(raw).backend_pid,
-            run.settings.connect_timeout,
-        )
-    except Exception:
-        return None
-    return first if first == second else None
+    for _ in range(PROBES):
+        try:
+            other = on_connection_like(
+                held.engine,
+                lambda raw: held.dialect.session(raw).backend_pid,
+                run.settings.connect_timeout,
+            )
+        except Exception:
+            return None
+        if other == first:
+            return f"two connections to {where} were served by the same backend (pid {first})"
+        mine = held.dialect.session(held.raw).backend_pid
+        held.raw.commit()
+        if mine != first:
+            return f"one connection to {where} was served by two backends, one after the other (pids {first}, {mine})"
+    return None

@@ -760,6 +760,20 @@ def test_no_database_is_made_of_the_parts_of_two(load: Load) -> None:
     }
 
 
+def test_a_direct_url_takes_the_place_of_those_that_lead_to_the_pooler(load: Load) -> None:
+    pooled = {"DATABASE_URL": "postgresql+asyncpg://shop:s3cret@pooler:6432/orders", "DB_HOST": "pooler"}
+    settings = load({**pooled, "MIGRATOR_DIRECT_DATABASE_URL": URL, "MIGRATOR_EXPORT_URL_AS": "DEV_URL"})
+    assert settings.project_environment() == {
+        "DATABASE_URL": URL.replace("postgresql:", "postgresql+asyncpg:"),
+        "DEV_URL": URL,
+        "DB_HOST": "db",
+        "DB_PORT": "5432",
+        "DB_USER": "shop",
+        "DB_PASSWORD": "s3cret",
+        "DB_NAME": "orders",
+    }
+
+
 def test_what_only_the_dotenv_has_is_handed_on(load: Load, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"DATABASE_URL={URL}\n")
     assert load().project_environment()["DATABASE_URL"] == URL
