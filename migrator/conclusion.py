@@ -21,7 +21,7 @@ from migrator.results import (
     StepResult,
     TargetResult,
 )
-from migrator.truth import TRIES, Truth, read_truth
+from migrator.truth import PATIENCE_SECONDS, Truth, read_truth
 
 
 def conclude(state: Run, failure: MigratorError | None, begun: float) -> RunResult:
@@ -53,8 +53,10 @@ def _conclude_target(
     try:
         timeout = state.settings.connect_timeout
         # Who was told to stop must not spend long on saying how far it came.
-        tries = 1 if state.supervisor.stopping else TRIES
-        truth = read_truth(target.engine, target.dialect, target.resolved_key, timeout, tries=tries)
+        patience = 0.0 if state.supervisor.stopping else PATIENCE_SECONDS
+        truth = read_truth(
+            target.engine, target.dialect, target.resolved_key, timeout, patience_seconds=patience
+        )
     except Exception as error:
         found = target.dialect.read_error(error)
         trouble = str(found) if found is not None else f"{type(error).__name__}"

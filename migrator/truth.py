@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,11 @@ from migrator.results import InvalidIndex, LockHolder, Revisions
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-TRIES = 3
-"""A new connection may meet a server that is just recovering; the verdict deserves more than one try."""
+PATIENCE_SECONDS = 10.0
+"""A new connection may meet a server or a pooler that is just coming back; the verdict deserves some waiting."""
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
+"""Bounds of the doubling pause between two tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +37,15 @@ class Truth:
 
 
 def read_truth(
-    engine: Engine, dialect: Dialect, key: LockKey, timeout_seconds: float, *, tries: int = TRIES
+    engine: Engine, dialect: Dialect, key: LockKey, timeout_seconds: float, *, patience_seconds: float = 0.0
 ) -> Truth:
     """Read the version table named by ``key``, on a new connection made as ``engine`` makes its own.
 
     It is asked for by its schema-qualified name: ``env.py`` may have set ``search_path`` on the migration's
     connection, and a new one would find another table.
 
+    :param timeout_seconds: of one try.
+    :param patience_seconds: how long after the first try another one may begin, where that may help.
     :raises Exception: what the driver raises, or :class:`NoAnswer`.
     """
 
@@ -52,9 +59,15 @@ def read_truth(
             holder=dialect.holder(raw, key),
         )
 
-    for _ in range(tries - 1):
+    begun = time.monotonic()
+    pause = FIRST_PAUSE_SECONDS
+    while True:
         try:
             return on_connection_like(engine, read, timeout_seconds)
-        except NoAnswer:
-            continue
-    return on_connection_like(engine, read, timeout_seconds)
+        except Exception as error:
+            found = dialect.read_error(error)
+            passing = isinstance(error, NoAnswer) or (found is not None and found.kind.may_pass)
+            if not passing or time.monotonic() - begun + pause > patience_seconds:
+                raise
+        time.sleep(pause * random.uniform(0.7, 1.3))
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

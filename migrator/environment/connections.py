@@ -180,7 +180,7 @@ class Connections:
             run.report(Notice("lock", "none, as MIGRATOR_LOCK says: nothing keeps two runs apart"))
             return waited
         held.locks[key] = lock
-        prove_identity(run, held, key, key)
+        prove_identity(run, held, key, key, held.session.backend_pid)
         run.report(LockHeld(held.session.backend_pid, run.lock_waited))
         return waited
 

@@ -20,22 +20,26 @@ def prove_identity_by_probe(run: Run, held: Held, key: LockKey) -> None:
     if run.settings.database is None or key in run.targets:
         return
     if held.dialect.place(held.raw):
-        prove_identity(run, held, key, key)
+        prove_identity(run, held, key, key, held.session.backend_pid)
         return
     if held.session.pooled and held.dialect.is_autocommit(held.raw):
         return  # Each statement may have a backend of its own here: the probe would stay behind on one.
     probe = LockKey(key.database, key.schema, secrets.token_hex(16))
     held.dialect.try_lock(held.raw, probe)
+    session = held.session
+    if session.pooled:
+        # This transaction's backend, which need not be the one that answered first.
+        session = held.dialect.session(held.raw)
     try:
-        prove_identity(run, held, key, probe)
+        prove_identity(run, held, key, probe, session.backend_pid)
     finally:
         held.dialect.unlock(held.raw, probe)
         if not held.connection.in_transaction():
             held.raw.commit()
 
 
-def prove_identity(run: Run, held: Held, key: LockKey, lock: LockKey) -> None:
-    """What was configured is what ``env.py`` connects to: ``lock`` must be visible from the configured URL."""
+def prove_identity(run: Run, held: Held, key: LockKey, lock: LockKey, pid: int) -> None:
+    """What was configured is what ``env.py`` connects to: ``lock``, held by ``pid``, must be visible from there."""
     database = run.settings.database
     if database is None or key in run.targets:
         return
@@ -43,7 +47,6 @@ def prove_identity(run: Run, held: Held, key: LockKey, lock: LockKey) -> None:
     where = f"env.py connects to {held.session.database}"
     if not held.dialect.in_a_file:
         where += f" as {held.session.user} at {urls.address(held.engine.url)}"
-    pid = held.session.backend_pid
     try:
         same = on_new_connection(
             database.url,
@@ -143,13 +146,18 @@ def _proof_of_sharing(run: Run, held: Held, where: str) -> str | None:
     """What proves that the server's connections are shared out anew for each transaction; None: nothing does.
 
     A pooler in session mode serves a client by one backend and nobody else by that. Not to see the contrary
-    proves nothing, for a pooler with spare backends may hand them out in turn; so it is tried several times.
+    proves nothing: one with spare backends may hand out the last that became free, or each in its turn. So
+    both kinds of proof are looked for, and several times.
     """
     if held.began_outside:
         return None
     first = held.session.backend_pid
     held.raw.commit()
     for _ in range(PROBES):
+        mine = held.dialect.session(held.raw).backend_pid
+        held.raw.commit()
+        if mine != first:
+            return f"one connection to {where} was served by two backends in turn (pids {first} and {mine})"
         try:
             other = on_connection_like(
                 held.engine,
@@ -160,8 +168,4 @@ def _proof_of_sharing(run: Run, held: Held, where: str) -> str | None:
             return None
         if other == first:
             return f"two connections to {where} were served by the same backend (pid {first})"
-        mine = held.dialect.session(held.raw).backend_pid
-        held.raw.commit()
-        if mine != first:
-            return f"one connection to {where} was served by two backends, one after the other (pids {first}, {mine})"
     return None
