@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 
 from migrator import environment
-from migrator.environment import Run, TargetRun
-from migrator.errors import MigratorError, VerificationFailed
+from migrator.environment import OUTSIDE_A_TRANSACTION, Run, TargetRun
+from migrator.errors import ConnectionLost, MigratorError, VerificationFailed
 from migrator.events import InvalidIndexesFound, Verified
 from migrator.redaction import without_secret_literals
 from migrator.results import (
@@ -23,6 +24,9 @@ from migrator.results import (
 )
 from migrator.truth import PATIENCE_SECONDS, Truth, read_truth
 
+SETTLING_SECONDS, SETTLING_PAUSE_SECONDS = 1.0, 0.1
+"""How long at least a session of the run's own that outlives its connection is waited for, and how often seen."""
+
 
 def conclude(state: Run, failure: MigratorError | None, begun: float) -> RunResult:
     """Read what is true now, and return the result or raise the failure that carries it.
@@ -30,14 +34,16 @@ def conclude(state: Run, failure: MigratorError | None, begun: float) -> RunResu
     :param failure: why the run ended, if not well.
     :param begun: the monotonic clock when it began.
     """
-    failed = failure is not None
-    results = []
+    results: list[TargetResult] = []
+    failed = failure
     for target in state.targets.values():
-        target_result, unverified = _conclude_target(state, target, failed=failed)
+        target_result, unverified = _conclude_target(state, target, failed)
         results.append(target_result)
         failure = failure or unverified
     if failure is None and not any(target.before is not None for target in state.targets.values()):
         failure = _nothing_ran(state)
+    if isinstance(failure, ConnectionLost):
+        _say_what_became_of_the_transaction(failure, results)
     result = RunResult(state.command, state.revision, tuple(results), time.monotonic() - begun)
     if failure is None:
         return result
@@ -45,8 +51,53 @@ def conclude(state: Run, failure: MigratorError | None, begun: float) -> RunResu
     raise failure from state.cause
 
 
+class _StillOpen(Exception):
+    """The run's own session is still in a transaction, though nobody listens to it any more."""
+
+
+def _settled_truth(target: TargetRun, timeout: float, patience: float) -> Truth:
+    """What is true when the run's own session has ended its transaction, for a COMMIT may be under way still.
+
+    :raises Exception: as :func:`read_truth`; :class:`_StillOpen` if that did not happen within ``patience``.
+    """
+    begun = time.monotonic()
+    while True:
+        truth = read_truth(
+            target.engine, target.dialect, target.resolved_key, timeout, patience_seconds=patience
+        )
+        holder = truth.holder
+        if holder is None or holder.pid != target.session.backend_pid or holder.state == "idle":
+            return truth
+        if time.monotonic() - begun > max(patience, SETTLING_SECONDS):
+            raise _StillOpen(
+                f"the session of this run (pid {holder.pid}) is still there, {holder.state}, "
+                "and may commit or roll back at any moment"
+            )
+        time.sleep(SETTLING_PAUSE_SECONDS)
+
+
+def _say_what_became_of_the_transaction(lost: ConnectionLost, results: Sequence[TargetResult]) -> None:
+    """A connection can break while the answer to COMMIT is on its way: only the database knows how that ended."""
+    tried = [
+        (target, step)
+        for target in results
+        for step in target.steps
+        if step.outcome is not Outcome.NOT_TRIED and not step.autocommit
+    ]
+    if not tried or tried[-1][1].autocommit or OUTSIDE_A_TRANSACTION in lost.next_step:
+        return
+    target, step = tried[-1]
+    if target.after is None:
+        became = f"Whether {step.step.revision} was committed is not known."
+    elif step.outcome is Outcome.APPLIED:
+        became = f"Nothing is half done: {step.step.revision} had been committed."
+    else:
+        became = "The open transaction rolled back."
+    lost.next_step = f"{became} {lost.next_step}"
+
+
 def _conclude_target(
-    state: Run, target: TargetRun, *, failed: bool
+    state: Run, target: TargetRun, failure: MigratorError | None
 ) -> tuple[TargetResult, VerificationFailed | None]:
     truth: Truth | None = None
     trouble = ""
@@ -54,13 +105,15 @@ def _conclude_target(
         timeout = state.settings.connect_timeout
         # Who was told to stop must not spend long on saying how far it came.
         patience = 0.0 if state.supervisor.stopping else PATIENCE_SECONDS
-        truth = read_truth(
-            target.engine, target.dialect, target.resolved_key, timeout, patience_seconds=patience
-        )
+        truth = _settled_truth(target, timeout, patience)
+    except _StillOpen as error:
+        trouble = str(error)
+        if failure is not None:
+            failure.details = (*failure.details, trouble)
     except Exception as error:
         found = target.dialect.read_error(error)
         trouble = str(found) if found is not None else f"{type(error).__name__}"
-    verified = not failed and truth is not None and _same(truth.rows, target.goal)
+    verified = failure is None and truth is not None and _same(truth.rows, target.goal)
     result = TargetResult(
         target=target.target,
         before=target.before,
@@ -72,7 +125,7 @@ def _conclude_target(
     )
     if verified and truth is not None:
         state.report(Verified(truth.rows, target.target))
-    return result, None if verified or failed else _not_verified(state, target, truth, trouble)
+    return result, None if verified or failure is not None else _not_verified(state, target, truth, trouble)
 
 
 def _invalid_indexes(state: Run, target: TargetRun, truth: Truth | None) -> tuple[InvalidIndex, ...]:

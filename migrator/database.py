@@ -352,7 +352,7 @@ def lost(found: ServerError, details: tuple[str, ...] = ()) -> ConnectionLost:
         "the connection to the database was lost",
         details=(str(found), *details),
         sqlstate=found.sqlstate or None,
-        next_step="The open transaction rolled back. Run the same command again.",
+        next_step="Run the same command again.",
     )
 
 

@@ -36,7 +36,7 @@ class ExitCode(enum.IntEnum):
     UNREACHABLE = 10, "database unreachable (wait --for head: not at head) within the deadline"
     LOCKED_OUT = 11, "the run lock was not free within the deadline"
     LOCK_TIMEOUT = 12, "lock timeouts or deadlocks outlasted the retries"
-    CONNECTION_LOST = 13, "the connection was lost mid-run; the open transaction rolled back"
+    CONNECTION_LOST = 13, "the connection was lost mid-run; an open transaction rolls back"
     DEADLINE = 14, "the deadline passed; the running statement was cancelled"
     MIGRATION_FAILED = 20, "a migration failed"
     NOT_VERIFIED = 21, "verification failed: the run claimed success and the database says otherwise"
