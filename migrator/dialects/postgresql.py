@@ -31,6 +31,10 @@ KEY_SPACE = 0x6D696772
 CLIENT_CHECK_MILLISECONDS = 500
 """``client_connection_check_interval``: after SIGKILL a statement and its lock ended within 0.9 s (measured)."""
 
+UNANSWERED_MILLISECONDS = sockets.KEEPALIVE_SECONDS * (sockets.KEEPALIVE_PROBES + 1) * 1000
+"""How long sent bytes may stay unacknowledged. Probes begin only when there are none: a statement whose result
+was sent into a partition kept its session, and the lock, for more than 70 s (measured; by default 15 min)."""
+
 _CHANGED = (
     "lock_timeout",
     "application_name",
@@ -38,6 +42,7 @@ _CHANGED = (
     "tcp_keepalives_idle",
     "tcp_keepalives_interval",
     "tcp_keepalives_count",
+    "tcp_user_timeout",
     "client_connection_check_interval",
     "statement_timeout",
     "idle_session_timeout",
@@ -180,6 +185,7 @@ class PostgreSQL:
             "tcp_keepalives_idle": str(sockets.KEEPALIVE_SECONDS),
             "tcp_keepalives_interval": str(sockets.KEEPALIVE_SECONDS),
             "tcp_keepalives_count": str(sockets.KEEPALIVE_PROBES),
+            "tcp_user_timeout": f"{UNANSWERED_MILLISECONDS}ms",
             "client_connection_check_interval": f"{CLIENT_CHECK_MILLISECONDS}ms",
         }
         if options.statement_timeout is not None:
@@ -379,7 +385,9 @@ def protocol_pid(raw: RawConnection) -> int | None:
 def _socket_number(raw: RawConnection) -> int | None:
     driver: Any = getattr(raw, "driver_connection", raw)
     try:
-        return int(driver.fileno())
+        if hasattr(driver, "fileno"):  # both psycopgs
+            return int(driver.fileno())
+        return int(driver._transport.get_extra_info("socket").fileno())  # asyncpg, whose public API has none
     except Exception:
         return None
 
