@@ -38,7 +38,17 @@ class Network:
 
     def tear(self) -> None:
         """From now on nothing arrives, in either direction."""
-        _ip("neigh", "replace", self.client_address, "lladdr", _NOBODY, "nud", "permanent", "dev", self.interface)
+        _ip(
+            "neigh",
+            "replace",
+            self.client_address,
+            "lladdr",
+            _NOBODY,
+            "nud",
+            "permanent",
+            "dev",
+            self.interface,
+        )
         inside = ("-n", self.namespace, "neigh", "replace", self.server_address)
         _ip(*inside, "lladdr", _NOBODY, "nud", "permanent", "dev", "wire")
 

@@ -171,6 +171,10 @@ class Proxy:
         """End connections on both sides."""
         self._do(self._cut_all(how, link))
 
+    def forsake(self, how: Cut = "rst") -> None:
+        """End the open connections on the client's side; the server is not told, as by a balancer that forgot."""
+        self._do(self._forsake_all(how))
+
     def half_close(self, direction: Direction, link: Link | None = None) -> None:
         """End one direction of the open connections in good order; the other goes on."""
         self._do(self._half_close_all(direction, link))
@@ -342,6 +346,11 @@ class Proxy:
     async def _cut_all(self, how: Cut, link: Link | None) -> None:
         for each in [link] if link else list(self.links):
             await self._cut(each, how)
+
+    async def _forsake_all(self, how: Cut) -> None:
+        for each in list(self.links):
+            await _cancelled(set(each.tasks))
+            _end(each.client, how)
 
     async def _half_close_all(self, direction: Direction, link: Link | None) -> None:
         for each in [link] if link else list(self.links):

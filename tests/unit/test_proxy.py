@@ -195,6 +195,18 @@ def test_the_client_stops_hearing_while_the_server_still_does(
     assert echo.ends == []
 
 
+def test_a_forsaken_server_is_not_told(between: Proxy, client: socket.socket, echo: Echo) -> None:
+    assert asked(client, b"x") == b"x"
+    between.forsake()
+    assert end_of(client) == "rst"
+    with connected(between) as second:
+        assert asked(second, b"goes on") == b"goes on"
+    assert "rst" not in echo.ends
+    assert len(between.links) >= 1
+    between.cut()
+    wait_until(lambda: "rst" in echo.ends, "the server is told when the proxy ends it")
+
+
 def test_silence_loses_nothing_and_closes_nothing(between: Proxy, client: socket.socket, echo: Echo) -> None:
     assert asked(client, b"x") == b"x"
     between.stall()
