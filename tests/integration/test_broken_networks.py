@@ -5,7 +5,12 @@ The proxy stands between the run and the server, and the tests look past it.
 
 from __future__ import annotations
 
+import signal
+import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,11 +22,16 @@ from tests.harness import (
     Revision,
     Running,
     Server,
+    create_database,
+    start,
     table_revision,
+    transaction,
     wait_until,
     write_project,
 )
 from tests.integration.proving import THREE, THREE_TABLES, gate, nobody_holds_the_lock, run_locks
+from tests.servers.network import Network, NoNamespaces, network
+from tests.servers.postgres import VERSIONS, PostgresServer, postgres
 from tests.servers.proxy import Cut, Direction, Point, Proxy, proxy_of
 
 DRIVERS = ("psycopg2", "psycopg", "asyncpg")
@@ -69,11 +79,10 @@ def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def sleeping(database: Database) -> bool:
-    count = (
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
-    )
-    return database.query(count) == [(1,)]
+def in_a_statement(database: Database) -> bool:
+    """The one that sleeps, or the one that waits for a lock of the test's."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event IN ('PgSleep', 'advisory')"
+    return database.query(f"{waiting} AND datname = current_database()") == [(1,)]
 
 
 def assert_done(run: Completed, database: Database) -> None:
@@ -178,7 +187,7 @@ def test_a_cut_in_a_statement_or_between_two_rolls_back_and_says_so(
     run = project.start("upgrade")
     run.wait_for_line("at the gate")
     if body is IN_A_STATEMENT:
-        wait_until(lambda: sleeping(database), "the statement runs")
+        wait_until(lambda: in_a_statement(database), "the statement runs")
     between.cut(how)
     (project.path / "go").touch()
     assert_lost(run.wait(), database)
@@ -192,7 +201,7 @@ def test_a_connection_that_is_half_closed_ends_the_run(
     project = new_project(driver, Revision("d4", "c3", HALF_DONE + IN_A_STATEMENT))
     run = project.start("upgrade")
     run.wait_for_line("at the gate")
-    wait_until(lambda: sleeping(database), "the statement runs")
+    wait_until(lambda: in_a_statement(database), "the statement runs")
     between.half_close(direction)
     assert_lost(run.wait(), database)
     goes_on(project, database)
@@ -246,13 +255,10 @@ def test_a_commit_that_is_still_under_way_is_waited_for_before_anything_is_said_
                "FOR EACH ROW EXECUTE FUNCTION slow()")
     op.execute("INSERT INTO t_d4 DEFAULT VALUES")
     """
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
-    )
     with gate(database):
         project = new_project(driver, Revision("d4", "c3", slow))
         run = project.start("upgrade", env={"MIGRATOR_LOCK_TIMEOUT": "5m"})
-        wait_until(lambda: database.query(waiting) == [(1,)], "the COMMIT is under way")
+        wait_until(lambda: in_a_statement(database), "the COMMIT is under way")
         between.forsake()
         looked = between.connections
         wait_until(lambda: between.connections > looked + 1, "the run looks at the database")
@@ -269,7 +275,7 @@ def test_a_session_that_outlives_its_connection_is_named_and_nothing_is_claimed(
     project = new_project(driver, Revision("d4", "c3", HALF_DONE + IN_A_STATEMENT))
     run = project.start("upgrade")
     run.wait_for_line("at the gate")
-    wait_until(lambda: sleeping(database), "the statement runs")
+    wait_until(lambda: in_a_statement(database), "the statement runs")
     between.forsake()
     ended = run.wait()
     assert ended.returncode == 13, ended.output
@@ -296,18 +302,16 @@ def test_a_slow_network_only_takes_longer(
     assert_done(new_project(driver).migrator("upgrade"), database)
 
 
-@pytest.mark.parametrize("body", [IN_A_STATEMENT, WAITS_FOR_A_FILE], ids=["in a statement", "idle"])
 def test_in_silence_the_deadline_ends_the_run_and_nothing_is_claimed(
-    new_project: NewProject, between: Proxy, database: Database, driver: str, body: str
+    new_project: NewProject, between: Proxy, database: Database, driver: str
 ) -> None:
-    project = new_project(driver, Revision("d4", "c3", HALF_DONE + body))
-    run: Running = project.start("upgrade", "--deadline", "6s", env={"MIGRATOR_CONNECT_TIMEOUT": "1s"})
+    project = new_project(driver, Revision("d4", "c3", HALF_DONE + IN_A_STATEMENT))
+    run = project.start("upgrade", "--deadline", "10s", env={"MIGRATOR_CONNECT_TIMEOUT": "1s"})
     run.wait_for_line("at the gate")
     between.stall()
-    (project.path / "go").touch()
     ended = run.wait()
     assert ended.returncode == 14, ended.output
-    assert "the deadline of 6 s passed" in ended.stderr
+    assert "the deadline of 10 s passed" in ended.stderr
     assert "rolled back: d4" not in ended.stderr
     # The proxy still answers the server's probes, as no torn network would: only its end frees the lock.
     assert run_locks(database) > 0
@@ -328,3 +332,129 @@ def test_a_network_that_comes_back_in_time_is_not_noticed(
     between.resume()
     assert run.wait().returncode == 0, run.output
     assert database.revisions == ["d4"]
+
+
+# Torn, with nobody who answers in the server's or the client's place
+
+
+@pytest.fixture
+def torn_later(tmp_path: Path) -> Iterator[TornLater]:
+    try:
+        with network() as wire:
+            options = {"listen_addresses": f"127.0.0.1,{wire.server_address}"}
+            with postgres(VERSIONS[-1], options) as server:
+                server.admit(wire.client_address)
+                yield TornLater(wire, server, tmp_path)
+    except NoNamespaces as missing:
+        pytest.skip(f"no network to tear: {missing}")
+
+
+class TornLater:
+    """Runs in a network of their own, with a server outside it that the tests reach past it."""
+
+    def __init__(self, wire: Network, server: PostgresServer, path: Path) -> None:
+        self.wire = wire
+        self._server = server
+        self._path = path
+        self._far = Server(server.url().replace(server.host, wire.server_address))
+
+    def new_database(self, name: str) -> Database:
+        """A database, as the tests reach it."""
+        return create_database(Server(self._server.url()), name)
+
+    def start(self, database: Database, driver: str, body: str, *options: str) -> tuple[Project, Running]:
+        """A run that comes to stand in the last of its revisions."""
+        env = "async" if driver == "asyncpg" else "sync"
+        revisions = [*THREE, Revision("d4", "c3", HALF_DONE + body)]
+        far = Database(self._far, database.name)
+        project = write_project(self._path / database.name, far, env=env, revisions=revisions)
+        ini = project.path / "alembic.ini"
+        ini.write_text(ini.read_text().replace("postgresql+psycopg2:", f"postgresql+{driver}:"))
+        command = self.wire.inside(sys.executable, "-m", "migrator", "upgrade", *options)
+        return project, start(*command, env={"MIGRATOR_DATABASE_URL": far.url}, cwd=project.path)
+
+
+SITUATIONS = {
+    "idle": WAITS_FOR_A_FILE,
+    "in a statement": IN_A_STATEMENT,
+    # The server sends an answer that nobody acknowledges, so it does not probe whether somebody is there.
+    "at the end of a statement": 'print("at the gate", flush=True)\nop.execute("SELECT pg_advisory_xact_lock(1)")',
+}
+TORN_SECONDS = 30
+"""More than keepalives and ``tcp_user_timeout`` take, which is 15 s."""
+
+START_SECONDS = 120
+"""Several runs begin at once."""
+
+
+@pytest.mark.slow
+def test_a_torn_network_frees_the_lock_and_ends_every_run_by_itself(
+    torn_later: TornLater, record_property: Callable[[str, object], None]
+) -> None:
+    held = ExitStack()
+    runs = {}
+    for number, (driver, (situation, body)) in enumerate(product(DRIVERS, SITUATIONS.items())):
+        database = torn_later.new_database(f"db{number}")
+        held.enter_context(transaction(database.url, "SELECT pg_advisory_xact_lock_shared(1)"))
+        project, run = torn_later.start(database, driver, body, "--lock-timeout", "5m")
+        runs[driver, situation] = project, database, run
+    for (_, situation), (_, database, run) in runs.items():
+        run.wait_for_line("at the gate", timeout=START_SECONDS)
+        if situation != "idle":
+            wait_until(lambda database=database: in_a_statement(database), "the statement runs")
+    torn_later.wire.tear()
+    torn = time.monotonic()
+    held.close()
+    for project, _, _ in runs.values():
+        (project.path / "go").touch()
+
+    freed: dict[tuple[str, str], float] = {}
+
+    def all_free() -> bool:
+        for key, (_, database, _) in runs.items():
+            if key not in freed and run_locks(database) == 0:
+                freed[key] = round(time.monotonic() - torn, 1)
+        return len(freed) == len(runs)
+
+    try:
+        wait_until(all_free, "every run lock is free", timeout=TORN_SECONDS)
+    finally:
+        record_property("seconds_until_the_lock_was_free", freed)
+        print("seconds until the lock was free:", freed)
+    for _, database, run in runs.values():
+        ended = run.wait()
+        assert ended.returncode == 13, ended.output
+        assert "could not be read on a new connection" in ended.stderr
+        assert "not known whether undone: d4" in ended.stderr
+        assert (database.revisions, database.tables) == (["c3"], THREE_TABLES)
+    torn_later.wire.mend()
+    project, database, _ = runs["psycopg2", "idle"]
+    (project.versions / "d4.py").unlink()
+    again = torn_later.wire.inside(sys.executable, "-m", "migrator", "upgrade")
+    assert project.database is not None
+    variables = {"MIGRATOR_DATABASE_URL": project.database.url}
+    done = start(*again, env=variables, cwd=project.path).wait()
+    assert_done(done, database)
+
+
+@pytest.mark.slow
+def test_in_a_torn_network_a_signal_ends_a_run(torn_later: TornLater) -> None:
+    runs = []
+    for driver in DRIVERS:
+        database = torn_later.new_database(driver)
+        runs.append((database, torn_later.start(database, driver, IN_A_STATEMENT)[1]))
+    for database, run in runs:
+        run.wait_for_line("at the gate", timeout=START_SECONDS)
+        wait_until(lambda database=database: in_a_statement(database), "the statement runs")
+    torn_later.wire.tear()
+    for _, run in runs:
+        run.send_signal(signal.SIGTERM)
+    for _, run in runs:
+        ended = run.wait()
+        assert ended.returncode == 143, ended.output
+        assert "rolled back: d4" not in ended.stderr
+    for database, _ in runs:
+        wait_until(
+            lambda database=database: run_locks(database) == 0, "the lock is free", timeout=TORN_SECONDS
+        )
+        assert (database.revisions, database.tables) == (["c3"], THREE_TABLES)

@@ -92,6 +92,12 @@ class PostgresServer(embedded.EmbeddedPostgres):
         """Run one statement as the superuser, in autocommit."""
         return query(self.url(database), statement)
 
+    def admit(self, address: str) -> None:
+        """Let clients of another address than 127.0.0.1 in, with their passwords."""
+        with (self.data_directory / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {address}/32 scram-sha-256\n")
+        self.query("SELECT pg_reload_conf()")
+
     def promote(self) -> None:
         """Make a standby writable; returns when it is."""
         assert self.query("SELECT pg_promote(true, 60)") == [(True,)]
