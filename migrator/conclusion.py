@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from migrator import environment
-from migrator.environment import OUTSIDE_A_TRANSACTION, Run, TargetRun
+from migrator.environment import Run, TargetRun
 from migrator.errors import ConnectionLost, MigratorError, VerificationFailed
 from migrator.events import InvalidIndexesFound, Verified
 from migrator.redaction import without_secret_literals
@@ -79,12 +79,9 @@ def _settled_truth(target: TargetRun, timeout: float, patience: float) -> Truth:
 def _say_what_became_of_the_transaction(lost: ConnectionLost, results: Sequence[TargetResult]) -> None:
     """A connection can break while the answer to COMMIT is on its way: only the database knows how that ended."""
     tried = [
-        (target, step)
-        for target in results
-        for step in target.steps
-        if step.outcome is not Outcome.NOT_TRIED and not step.autocommit
+        (target, step) for target in results for step in target.steps if step.outcome is not Outcome.NOT_TRIED
     ]
-    if not tried or tried[-1][1].autocommit or OUTSIDE_A_TRANSACTION in lost.next_step:
+    if not tried or tried[-1][1].autocommit:
         return
     target, step = tried[-1]
     if target.after is None:

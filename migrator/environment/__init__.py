@@ -20,7 +20,7 @@ from migrator.collection import resume_collection
 from migrator.environment.cancelling import cancellable
 from migrator.environment.config import alembic_config, script_locations
 from migrator.environment.entering import classify, translate
-from migrator.environment.failures import OUTSIDE_A_TRANSACTION, place_in
+from migrator.environment.failures import place_in
 from migrator.environment.listing import ancestors, database_ahead, pending, relative, unknown_revisions
 from migrator.environment.script import graph_of, install_lazy_revision_map
 from migrator.environment.seam import Seam
@@ -199,7 +199,6 @@ def no_steps(_script: ScriptDirectory, _current: Any) -> list[Any]:
 
 
 __all__ = [
-    "OUTSIDE_A_TRANSACTION",
     "Again",
     "Config",
     "ImportFailure",
