@@ -167,8 +167,22 @@ class MariaDBServer:
 
         :param options: settings for this start alone: ``start(read_only="ON")``.
         """
+        command = self._command(options)
+        if not (self._base / "password-set").exists():
+            command.append(f"--init-file={self._init_file()}")
+        with self.log_path.open("ab") as log:
+            self._process = unprivileged.start(command, self._account, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"the server did not start:\n{self.log_path.read_text()[-3000:]}")
+            time.sleep(0.02)
+        (self._base / "password-set").touch()
+
+    def _command(self, options: Mapping[str, str]) -> list[str]:
         given = {**FAST_OPTIONS, **self.options, **options}
-        command = [
+        return [
             _program("mariadbd"),
             "--no-defaults",
             f"--datadir={self.data_directory}",
@@ -181,17 +195,6 @@ class MariaDBServer:
             "--skip-name-resolve",
             *(f"--{name}={value}" for name, value in given.items()),
         ]
-        if not (self._base / "password-set").exists():
-            command.append(f"--init-file={self._init_file()}")
-        with self.log_path.open("ab") as log:
-            self._process = unprivileged.start(command, self._account, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise AssertionError(f"mariadbd did not start:\n{self.log_path.read_text()[-3000:]}")
-            time.sleep(0.02)
-        (self._base / "password-set").touch()
 
     def stop(self) -> None:
         """Shut the server down in order, and return once it is gone."""
