@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
 
 from pydantic import SecretStr
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 
+SECRET_URLS: Final = ("database_url", "direct_database_url", "scratch_url")
+"""The settings that are URLs with a password in them, by attribute name."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConfiguredDatabase:
     """The database that migrations are for.
@@ -27,12 +31,14 @@ class ConfiguredDatabase:
     :ivar given: the text as it was given, or was put together from parts. Unlike what SQLAlchemy 2.0.0
         renders from ``url``, it survives a ``%`` in the password.
     :ivar direct: it is ``direct-database-url``, and stands in for what the environment says.
+    :ivar disposable: it was made for this command alone, and nothing else may be reached.
     """
 
     url: URL
     source: str
     given: SecretStr
     direct: bool = False
+    disposable: bool = False
 
     @property
     def for_project(self) -> str:
@@ -170,7 +176,7 @@ def passwords(
 
     Malformed URLs raise nothing here: whatever may be their password is taken for it.
     """
-    given = [settings[name] for name in ("database_url", "direct_database_url") if name in settings]
+    given = [settings[name] for name in SECRET_URLS if name in settings]
     given += [found for name, found in variables.items() if name.endswith("DATABASE_URL")]
     for found in given:
         yield from _passwords_in(str(found.value).strip())

@@ -22,13 +22,16 @@ _current: _Export | None = None
 
 
 @contextlib.contextmanager
-def exported(additions: Mapping[str, str]) -> Iterator[None]:
-    """Set these variables of the process; afterwards they are as before. Only one thread at a time may be in here."""
+def exported(additions: Mapping[str, str | None]) -> Iterator[None]:
+    """Set these variables of the process, and unset those that are None; afterwards they are as before.
+
+    Only one thread at a time may be in here.
+    """
     global _current
     with _changing:
         outer, before = _current, {name: os.environ.get(name) for name in additions}
         _current = _Export(threading.get_ident(), {**before, **(outer.before if outer else {})})
-        os.environ.update(additions)
+        _put(additions, os.environ)
     try:
         yield
     finally:

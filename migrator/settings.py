@@ -7,6 +7,7 @@ files (``MIGRATOR_*_FILE``, then the secrets directory) · ``.env.NAME`` with an
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -28,7 +29,13 @@ from pydantic import (
 )
 
 from migrator import urls
-from migrator.configured import ConfiguredDatabase, configured_database, passwords, project_variables
+from migrator.configured import (
+    SECRET_URLS,
+    ConfiguredDatabase,
+    configured_database,
+    passwords,
+    project_variables,
+)
 from migrator.durations import SHORTEST_SECONDS, UnacceptableValue, format_duration, parse_duration
 from migrator.errors import ConfigurationError
 from migrator.exported import variables
@@ -121,6 +128,11 @@ class Settings(BaseModel):
         default=None,
         description="Used for migrations instead of the database URL, to go around a connection pooler.",
     )
+    scratch_url: Url | None = Field(
+        default=None,
+        description="A server where --scratch makes its disposable databases, instead of a PostgreSQL from a wheel. "
+        "The user needs the right to create databases. A secret.",
+    )
     env: Line | None = Field(
         default=None,
         description="Name of the environment, such as test: reads .env.test instead of .env, and TEST_DATABASE_URL.",
@@ -207,6 +219,7 @@ class Settings(BaseModel):
     )
 
     _found: Found | None = PrivateAttr(None)
+    _disposable_environment: Mapping[str, str | None] | None = PrivateAttr(None)
 
     @property
     def sources(self) -> Mapping[str, str]:
@@ -227,14 +240,44 @@ class Settings(BaseModel):
 
         :raises ConfigurationError: malformed; the message names the source and shows no secret.
         """
-        return configured_database(self._given, self.env, self._variables)
+        found = configured_database(self._given, self.env, self._variables)
+        if found is None or self._disposable_environment is None:
+            return found
+        return dataclasses.replace(found, disposable=True)
 
-    def project_environment(self) -> dict[str, str]:
-        """Variables to set while ``env.py`` runs, so that it finds the configured database.
+    def on_disposable_database(
+        self, url: str, source: str, environment: Mapping[str, str | None], x: tuple[str, ...]
+    ) -> Settings:
+        """These settings for a database that was made for this command, and of no other database a word.
+
+        :param source: how messages call where it comes from.
+        :param environment: see :meth:`project_environment`, which then returns this; None: the variable is unset.
+        :param x: instead of the ``x`` that was given.
+        """
+        other = self.model_copy(
+            update={
+                "database_url": SecretStr(url),
+                "direct_database_url": None,
+                "x": x,
+                "allow_empty": True,  # the first revision of a project is generated, too
+                "allow_other_targets": False,
+                "lock": "auto",
+            }
+        )
+        other.__dict__.pop("database", None)
+        given = {name: found for name, found in self._given.items() if name not in SECRET_URLS}
+        other._found = Found({**given, "database_url": Given(url, source)}, {}, {})
+        other._disposable_environment = environment
+        return other
+
+    def project_environment(self) -> Mapping[str, str | None]:
+        """Variables to set (None: to unset) while ``env.py`` runs, so that it finds the configured database.
 
         ``DATABASE_URL`` and the ``DB_*`` parts where the environment has none or a pooler's, each name of
         ``export-url-as`` always. Empty if no database is configured. Secret.
         """
+        if self._disposable_environment is not None:
+            return self._disposable_environment
         set_variables = self._found.set_variables if self._found else {}
         return project_variables(self.database, set_variables, self.export_url_as)
 
@@ -300,7 +343,7 @@ def _plain(value: object) -> object:
     return render(hide_password=False) if callable(render) else value
 
 
-_SECRET: Final = frozenset({"database_url", "direct_database_url"})
+_SECRET: Final = frozenset(SECRET_URLS)
 
 
 def load_settings(

@@ -315,11 +315,14 @@ def _from_pyproject(names: Names, directory: Path) -> dict[str, Given]:
     found = {}
     for key, value in table.items():
         attribute = keys.get(key)
+        secret = variable_name(
+            attribute if attribute is not None and attribute in names.secret else "database_url"
+        )
         if attribute in names.secret or any(_holds_password(text) for text in _texts(value)):
             raise ConfigurationError(
                 f"{key} holds a secret and cannot stand in {source}",
-                next_step=f"Take it out (and change the password if it was committed); set {PREFIX}DATABASE_URL "
-                f"or {PREFIX}DATABASE_URL_FILE instead.",
+                next_step="Take it out (and change the password if it was committed); "
+                f"set {secret} or {secret}_FILE instead.",
             )
         if attribute is None:
             raise _unknown(key, keys, f"is not a setting (in {source})")

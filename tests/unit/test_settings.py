@@ -61,6 +61,7 @@ def test_every_setting_of_the_table_has_its_default(load: Load) -> None:
     assert load().model_dump() == {
         "database_url": None,
         "direct_database_url": None,
+        "scratch_url": None,
         "env": None,
         "config": None,
         "name": "alembic",
@@ -519,6 +520,10 @@ def test_pyproject_gives_settings_in_its_own_types(load: Load, tmp_path: Path) -
         ("password = 's3cret'", ["password is not a setting"]),
         (f"database-url = '{URL}'", ["database-url holds a secret", "MIGRATOR_DATABASE_URL_FILE"]),
         ("direct-database-url = 'x'", ["direct-database-url holds a secret"]),
+        (
+            "scratch-url = 'x'",
+            ["scratch-url holds a secret", "set MIGRATOR_SCRATCH_URL or MIGRATOR_SCRATCH_URL_FILE"],
+        ),
         (f"x = ['url={URL}']", ["x holds a secret"]),
         ("wait-timeout = true", ["wait-timeout (pyproject.toml [tool.migrator])", "not a duration"]),
         ("export-url-as = 5", ["export-url-as", "not a list"]),
@@ -804,6 +809,7 @@ def test_every_password_that_was_found_is_known_for_masking(load: Load, tmp_path
     environ = {
         "MIGRATOR_DATABASE_URL": "postgresql://shop:p%40ssword@db/orders?sslpassword=for-the-key",
         "MIGRATOR_DIRECT_DATABASE_URL": "postgresql://u:from-direct@db/orders",
+        "MIGRATOR_SCRATCH_URL": "postgresql://u:from-scratch@db/postgres",
         "TEST_DATABASE_URL": "postgresql://u:mal@formed@db/orders",
         "DB_PASSWORD": "from-parts",
         "DB_USER": "shop",
@@ -812,7 +818,7 @@ def test_every_password_that_was_found_is_known_for_masking(load: Load, tmp_path
     secrets = dict(load(environ).secrets())
     assert secrets["p@ssword"] == {"shop", "orders", "db"}
     assert secrets["from-parts"] == {"shop"}
-    assert {"for-the-key", "from-direct", "from-dotenv", "from-libpq"} < set(secrets)
+    assert {"for-the-key", "from-direct", "from-scratch", "from-dotenv", "from-libpq"} < set(secrets)
     (tmp_path / ".env.test").touch()
     assert "mal@formed" in dict(load(environ, env="test").secrets())
 
