@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from migrator import environment
 from migrator.database import connection_error, wait_until_ready
-from migrator.environment import Run, TargetRun
+from migrator.environment import LearnSecret, Reading, Run, TargetRun
 from migrator.errors import (
     ConfigurationError,
     DatabaseUnreachable,
@@ -42,7 +42,7 @@ def status(settings: Settings, report: Reporter, give_up: GiveUp | None = None) 
     :raises MigratorError: the database cannot be reached or read, or ``env.py`` fails.
     """
     with Stopping(settings.deadline, give_up) as stopping:
-        return _status(_look(settings, report, stopping), settings)
+        return _status(look(settings, report, stopping), settings)
 
 
 def wait_for_connection(settings: Settings, report: Reporter, give_up: GiveUp | None = None) -> DatabaseReady:
@@ -62,7 +62,7 @@ def wait_for_connection(settings: Settings, report: Reporter, give_up: GiveUp | 
         if settings.database is not None:
             _interruptible(stopping, lambda: wait_until_ready(settings, note, stopping.sleep))
         else:
-            _look(settings, note, stopping)
+            look(settings, note, stopping)
     ready = [event for event in seen if isinstance(event, DatabaseReady)]
     return ready[-1] if ready else DatabaseReady(time.monotonic() - begun, 1)
 
@@ -79,7 +79,7 @@ def wait_for_head(settings: Settings, report: Reporter, give_up: GiveUp | None =
     begun = time.monotonic()
     check_before_connecting(settings, "upgrade", "heads")
     with Stopping(settings.deadline, give_up) as stopping:
-        state = _look(settings, report, stopping)
+        state = look(settings, report, stopping)
         pause = POLL_SECONDS[0]
         shown: object = None
         while True:
@@ -110,8 +110,20 @@ def _interruptible(stopping: Stopping, work: Callable[[], Result]) -> Result:
         raise stopping.reason or AssertionError("stopped without a reason") from None
 
 
-def _look(settings: Settings, report: Reporter, stopping: Stopping) -> Run:
-    """Run ``env.py`` to learn its targets. Raises what went wrong."""
+def look(
+    settings: Settings,
+    report: Reporter,
+    stopping: Stopping,
+    *,
+    arguments: tuple[str, ...] = ("current",),
+    reading: Reading | None = None,
+    learn_secret: LearnSecret | None = None,
+) -> Run:
+    """Run ``env.py`` to learn its targets, and to let ``reading`` look at them. Changes nothing.
+
+    :param arguments: what Alembic's command line would have got.
+    :raises MigratorError: what went wrong.
+    """
     with Watch(report, first_look_seconds=LOCK_TIMEOUT_SECONDS, live=False) as watch:
         state = Run(
             "status",
@@ -120,15 +132,17 @@ def _look(settings: Settings, report: Reporter, stopping: Stopping) -> Run:
             report,
             Supervision(stopping, watch),
             environment.no_steps,
-            ("current",),
+            arguments,
+            learn_secret=learn_secret,
+            reading=reading,
         )
 
-        def look() -> None:
+        def run_environment() -> None:
             if settings.database is not None:
                 wait_until_ready(settings, report, stopping.sleep, writable=False)
             execute_until_settled(state, stopping)
 
-        _interruptible(stopping, look)
+        _interruptible(stopping, run_environment)
     if stopping.reason is not None:
         raise stopping.reason
     if state.failure is not None:

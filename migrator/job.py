@@ -125,28 +125,49 @@ def run(
         Watch(report, first_look_seconds=first_look, live=live) as watch,
         Stopping(settings.deadline, give_up) as stopping,
     ):
-        state = Run(
-            order.command,
-            order.revision,
-            settings,
-            report,
-            Supervision(stopping, watch),
-            order.list_steps,
-            order.arguments,
-            order.purge,
-            learn_secret,
-        )
-        failure: MigratorError | None = None
-        try:
-            if settings.database is not None:
-                wait_until_ready(settings, report, stopping.sleep)
-            execute_until_settled(state, stopping)
-        except StopRequested:
-            failure = stopping.reason
-        except MigratorError as error:
-            failure = error
-        stopping.disarm()
-        return conclude(state, stopping.reason or state.failure or failure, begun)
+        return run_within(order, settings, report, stopping, watch, learn_secret=learn_secret, begun=begun)
+
+
+def run_within(
+    order: Order,
+    settings: Settings,
+    report: Reporter,
+    stopping: Stopping,
+    watch: Watch,
+    *,
+    learn_secret: LearnSecret | None = None,
+    begun: float | None = None,
+) -> RunResult:
+    """The same as a part of a longer command, whose clock and signals are watched already.
+
+    A stop is only noted afterwards: the caller arms ``stopping`` again.
+
+    :param begun: the monotonic clock when the command began; None: now.
+    :raises MigratorError: as :func:`run`.
+    """
+    begun = time.monotonic() if begun is None else begun
+    state = Run(
+        order.command,
+        order.revision,
+        settings,
+        report,
+        Supervision(stopping, watch),
+        order.list_steps,
+        order.arguments,
+        order.purge,
+        learn_secret,
+    )
+    failure: MigratorError | None = None
+    try:
+        if settings.database is not None:
+            wait_until_ready(settings, report, stopping.sleep)
+        execute_until_settled(state, stopping)
+    except StopRequested:
+        failure = stopping.reason
+    except MigratorError as error:
+        failure = error
+    stopping.disarm()
+    return conclude(state, stopping.reason or state.failure or failure, begun)
 
 
 def execute_until_settled(state: Run, stopping: Stopping) -> None:

@@ -14,6 +14,8 @@ from migrator.events import Reporter
 from migrator.results import MOST_STATEMENTS, Activity, Blocker, InvalidIndex, Revisions, Step, Target
 
 if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Engine
 
@@ -105,6 +107,16 @@ class Notes(Protocol):
         """A statement begins that commits what stands before it in the transaction, even if it fails itself."""
 
 
+class Reading(Protocol):
+    """Looks at a database where ``env.py`` runs its migrations, instead of running any."""
+
+    def begin(self, config: Config, script: ScriptDirectory) -> dict[str, Any]:
+        """``env.py`` is about to run, once more perhaps; further options for Alembic's EnvironmentContext."""
+
+    def read(self, current: Revisions, context: MigrationContext) -> None:
+        """Called in ``context.run_migrations()`` with the version rows; may raise."""
+
+
 @dataclass(slots=True)
 class StepRun:
     """One planned step: what was tried and what came of it.
@@ -178,6 +190,7 @@ class Run:
     :ivar command: ``upgrade``, ``downgrade``, ``stamp``, or ``status`` (which locks and changes nothing).
     :ivar arguments: what Alembic's command line would have got, for ``config.cmd_opts``.
     :ivar failure: the first failure that was seen, whatever ``env.py`` made of it.
+    :ivar reading: looks instead of running anything; the command then locks and changes nothing, as ``status``.
     :ivar lock_waited: seconds, over all executions; ``lock_told``: of them, when that was last reported.
     :ivar again: set when this execution of ``env.py`` must be followed by another.
     """
@@ -191,6 +204,7 @@ class Run:
     arguments: tuple[str, ...]
     purge: bool = False
     learn_secret: LearnSecret | None = None
+    reading: Reading | None = None
     targets: dict[LockKey, TargetRun] = field(default_factory=dict)
     failure: MigratorError | None = None
     cause: BaseException | None = None
@@ -215,7 +229,7 @@ class Run:
     @property
     def reads_only(self) -> bool:
         """Nothing is locked or changed."""
-        return self.command == "status"
+        return self.command == "status" or self.reading is not None
 
     def fail(self, failure: MigratorError, cause: BaseException | None) -> None:
         """Keep the first failure."""

@@ -85,6 +85,8 @@ class Steps:
         target.goal = tuple(sorted(current))
         run.script = script
         if run.reads_only:
+            if run.reading is not None:
+                run.reading.read(current, context)
             return []
         self._refuse_old_snapshot(held, target, current)
         planned: AlembicSteps = ()
@@ -180,6 +182,8 @@ class Steps:
         if isinstance(error, RunAgain):
             run.again = error
             return
+        if run.reading is not None:
+            return  # No migration ran: whatever was raised is judged where env.py ends.
         if run.supervisor.stopping or run.failure is not None or run.again is not None:
             return
         found = held.dialect.read_error(error) if held is not None else None

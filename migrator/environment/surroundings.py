@@ -18,22 +18,33 @@ if TYPE_CHECKING:
 _ONE_AT_A_TIME = threading.RLock()
 """Alembic's proxies are one per process: two runs in one process take turns."""
 
+_PROGRESS = ("alembic.runtime.migration", "alembic.runtime.plugins")
+_AUTOGENERATE = ("alembic.autogenerate", "alembic.ddl")
+
 TURN_SECONDS = 0.1
 """How often whoever waits for a turn looks whether it is to stop."""
 
 
 @contextlib.contextmanager
-def alone(settings: Settings, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+def alone(
+    settings: Settings, check: Callable[[], None] = lambda: None, *, autogenerates: bool = False
+) -> Iterator[None]:
     """The only run of Alembic in this process, with the variables of the configured database.
 
     :param check: called while another thread has its turn; raises to leave.
+    :param autogenerates: the report says what autogenerate finds, so Alembic need not.
     """
-    with _turn(check), _variables(settings), _logging_kept(), _quiet_alembic(settings.verbose):
+    quiet = _PROGRESS + (_AUTOGENERATE if autogenerates else ())
+    with turn(check), _variables(settings), _logging_kept(), _quiet_alembic(settings.verbose, quiet):
         yield
 
 
 @contextlib.contextmanager
-def _turn(check: Callable[[], None]) -> Iterator[None]:
+def turn(check: Callable[[], None]) -> Iterator[None]:
+    """No other thread of this process runs Alembic or changes its variables meanwhile; may be entered again.
+
+    :param check: see :func:`alone`.
+    """
     # In bits: nothing that is raised in a thread from outside gets through to a lock that blocks.
     while not _ONE_AT_A_TIME.acquire(timeout=TURN_SECONDS):
         check()
@@ -47,7 +58,7 @@ def _turn(check: Callable[[], None]) -> Iterator[None]:
 def _variables(settings: Settings) -> Iterator[None]:
     """The variables that ``env.py`` may read the database from, while it runs, and the folder that we are in."""
     urls.teach_sqlalchemy_bare_scheme()
-    additions = dict(settings.project_environment())
+    additions: dict[str, str | None] = dict(settings.project_environment())
     if "PGCONNECT_TIMEOUT" not in os.environ:
         # libpq then bounds its own handshake, also where only env.py knows the database.
         additions["PGCONNECT_TIMEOUT"] = str(max(2, round(settings.connect_timeout)))
@@ -88,8 +99,11 @@ def _loggers() -> list[logging.Logger]:
 
 
 @contextlib.contextmanager
-def _quiet_alembic(verbose: bool) -> Iterator[None]:
-    """Alembic's own progress lines say again what the report says."""
+def _quiet_alembic(verbose: bool, beginnings: tuple[str, ...]) -> Iterator[None]:
+    """Alembic's own progress lines say again what the report says.
+
+    :param beginnings: of the names of the loggers that say it.
+    """
     if verbose:
         yield
         return
@@ -97,7 +111,7 @@ def _quiet_alembic(verbose: bool) -> Iterator[None]:
     def warnings_only(record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING
 
-    loggers = [logging.getLogger(name) for name in ("alembic.runtime.migration", "alembic.runtime.plugins")]
+    loggers = [logger for logger in _loggers() if logger.name.startswith(beginnings)]
     for logger in loggers:
         logger.addFilter(warnings_only)
     try:

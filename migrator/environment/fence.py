@@ -1,0 +1,81 @@
+"""With a disposable database, nothing else is reached: every other connection of the project's is refused.
+
+The identity check at ``context.configure()`` proves the same for the migration's own connection. But some
+``env.py`` files run statements before that, and revisions make engines of their own; both must not meet the
+database that the project is configured for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
+
+from migrator import urls
+from migrator.dialects import Dialect, RawConnection, dialect_named
+from migrator.environment.state import Run
+from migrator.errors import ConfigurationError
+
+_SEEN = "migrator_disposable_database"
+
+
+@contextlib.contextmanager
+def fenced(run: Run) -> Iterator[None]:
+    """While this lasts, SQLAlchemy's pools hand out connections to the disposable database alone.
+
+    Connections of threads that were there before are left alone: they are an application's. Without a
+    disposable database nothing changes.
+    """
+    database = run.settings.database
+    if database is None or not database.disposable:
+        yield
+        return
+    dialect = dialect_named(database.url.get_backend_name())
+    others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+    told = f"the disposable one: {urls.describe(database.url)}"
+    expected = database.url.database
+
+    def on_checkout(raw: RawConnection, record: Any, _proxy: Any) -> None:
+        if threading.get_ident() in others or record.info.get(_SEEN) == expected:
+            return
+        found = _where(raw, dialect)
+        if found is not None and found[0] == expected:
+            record.info[_SEEN] = expected
+            return
+        where = f"it leads to {found[0]} as {found[1]}" if found is not None else "it leads to no such server"
+        refusal = another_database(where, told)
+        run.fail(refusal, refusal)
+        raise refusal
+
+    event.listen(Pool, "checkout", on_checkout)
+    try:
+        yield
+    finally:
+        event.remove(Pool, "checkout", on_checkout)
+
+
+def another_database(*details: str) -> ConfigurationError:
+    """The error for a connection of the project's to anything but the disposable database."""
+    return ConfigurationError(
+        "the project connects to another database than the disposable one",
+        details=details,
+        next_step=(
+            "Let env.py read sqlalchemy.url or DATABASE_URL, or name the variable that it does read in "
+            "MIGRATOR_EXPORT_URL_AS. A scratch run serves one database: several cannot be compared. "
+            "Nothing was changed."
+        ),
+    )
+
+
+def _where(raw: RawConnection, dialect: Dialect) -> tuple[str, str] | None:
+    """(database, user) of a connection; None where it is to another kind of database."""
+    try:
+        facts = dialect.facts(raw)
+        raw.rollback()
+    except Exception:
+        return None
+    return facts.database, facts.user
