@@ -223,6 +223,79 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in which the models differ from the database, as what a revision would do about it.
+
+    :ivar operation: in Alembic's words: ``add_column``.
+    :ivar words: for people: ``added column orders.placed_at (TIMESTAMP)``.
+    :ivar table: with its schema where the models name one; empty where it is about no table.
+    """
+
+    operation: str
+    words: str
+    table: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SuspectedRename:
+    """A dropped and an added column (or table) that look like one thing under a new name.
+
+    :ivar kind: ``column`` or ``table``.
+    :ivar table: the table of the columns, with its schema; of a table its schema alone, or nothing.
+    :ivar why: what makes them alike.
+    :ivar code: to be written into ``upgrade()`` in place of the two operations, line by line.
+    :ivar undo: the same for ``downgrade()``.
+    :ivar rows: rows that would lose a value, counted up to :data:`ROWS_COUNTED`; None: nobody was asked.
+    """
+
+    kind: str
+    table: str
+    old: str
+    new: str
+    why: str
+    code: tuple[str, ...]
+    undo: tuple[str, ...]
+    rows: int | None = None
+
+    @property
+    def old_name(self) -> str:
+        """``orders.placed``, ``shop.orders``."""
+        return f"{self.table}.{self.old}" if self.table else self.old
+
+    @property
+    def new_name(self) -> str:
+        """``orders.placed_at``, ``shop.purchases``."""
+        return f"{self.table}.{self.new}" if self.table else self.new
+
+
+ROWS_COUNTED = 100_000
+"""More rows than that are not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRevision:
+    """A revision file that was written; the path is relative to the working directory where it lies below it."""
+
+    revision: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedRevision:
+    """What was found between the models and the database, and the files that were written of it.
+
+    :ivar scratch: compared with a disposable database at head.
+    :ivar refused: nothing was written because of the renames.
+    """
+
+    differences: tuple[Difference, ...] = ()
+    renames: tuple[SuspectedRename, ...] = ()
+    written: tuple[WrittenRevision, ...] = ()
+    scratch: bool = False
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that ``check`` found wrong: what, where and the next action."""
 
@@ -235,10 +308,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The answer of ``check``: what was looked at, and what is wrong."""
+    """The answer of ``check``: what was looked at, and what is wrong.
+
+    :ivar differences: between the models and what the revisions make; each is a finding as well.
+    """
 
     checked: tuple[str, ...]
     findings: tuple[Finding, ...] = field(default=())
+    differences: tuple[Difference, ...] = ()
+    renames: tuple[SuspectedRename, ...] = ()
 
     @property
     def passed(self) -> bool:

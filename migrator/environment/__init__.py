@@ -17,16 +17,19 @@ from alembic.script import ScriptDirectory
 from alembic.util import load_python_file
 
 from migrator.collection import resume_collection
+from migrator.environment.autogenerate import Autogenerate, revisions_in
 from migrator.environment.cancelling import cancellable
-from migrator.environment.config import alembic_config, script_locations
+from migrator.environment.config import alembic_config, project_scheme, script_locations
 from migrator.environment.entering import classify, translate
 from migrator.environment.failures import place_in
+from migrator.environment.fence import fenced
 from migrator.environment.listing import ancestors, database_ahead, pending, relative, unknown_revisions
 from migrator.environment.script import graph_of, install_lazy_revision_map
 from migrator.environment.seam import Seam
-from migrator.environment.state import Again, LearnSecret, Run, RunAgain, Supervisor, TargetRun
-from migrator.environment.surroundings import alone
+from migrator.environment.state import Again, LearnSecret, Reading, Run, RunAgain, Supervisor, TargetRun
+from migrator.environment.surroundings import alone, turn
 from migrator.errors import MigratorError
+from migrator.results import WrittenRevision
 from migrator.revisions import list_files
 
 if TYPE_CHECKING:
@@ -55,9 +58,15 @@ def execute(run: Run, config: Config) -> None:
         destination_rev=run.revision,
         **({"dont_mutate": True} if run.reads_only else {}),
         **({"purge": True} if run.purge else {}),
+        **(run.reading.begin(config, script) if run.reading is not None else {}),
     )
     resume_collection()
-    with alone(run.settings, run.supervisor.check), cancellable(run.supervisor):
+    autogenerates = isinstance(run.reading, Autogenerate)
+    with (
+        alone(run.settings, run.supervisor.check, autogenerates=autogenerates),
+        cancellable(run.supervisor),
+        fenced(run),
+    ):
         seam = Seam(environment, run)
         run.supervisor.entered_project()
         try:
@@ -90,16 +99,17 @@ def render_sql(settings: Settings, revision: str, direction: str, output: TextIO
         getattr(command, direction)(config, revision, sql=True)
 
 
-def run_alembic(settings: Settings, arguments: Sequence[str], output: TextIO) -> None:
+def run_alembic(settings: Settings, arguments: Sequence[str], output: TextIO) -> Any:
     """Alembic's own command line, in this process, with our settings and the configured database.
 
+    :return: what Alembic's function for the command returns.
     :raises MigratorError: what ``env.py``, a revision or Alembic said.
     """
     config = alembic_config(settings, list(arguments) or ["--help"], stdout=output, output_buffer=output)
     options: Any = config.cmd_opts
     function, positional, named = options.cmd
     with _translated(config), alone(settings):
-        function(
+        return function(
             config,
             *[getattr(options, name, None) for name in positional],
             **{name: getattr(options, name, None) for name in named},
@@ -126,6 +136,15 @@ def history_lines(
             text = found.cmd_format(long, include_branches=True, include_doc=True, include_parents=True)
             mark = "" if current is None else ("  applied" if found.revision in have else "  pending")
             yield text + mark
+
+
+def write_revisions(found: Autogenerate, settings: Settings) -> tuple[WrittenRevision, ...]:
+    """Write the revision files that ``env.py`` has left over of what was found; usually one.
+
+    :raises MigratorError: what Alembic, the template or a hook of the project said.
+    """
+    with _translated(found.config), alone(settings):
+        return found.write()
 
 
 @contextlib.contextmanager
@@ -200,14 +219,17 @@ def no_steps(_script: ScriptDirectory, _current: Any) -> list[Any]:
 
 __all__ = [
     "Again",
+    "Autogenerate",
     "Config",
     "ImportFailure",
     "LearnSecret",
+    "Reading",
     "Run",
     "RunAgain",
     "Supervisor",
     "TargetRun",
     "alembic_config",
+    "alone",
     "ancestors",
     "database_ahead",
     "downgrade_steps",
@@ -218,11 +240,15 @@ __all__ = [
     "no_steps",
     "open_scripts",
     "pending",
+    "project_scheme",
     "relative",
     "render_sql",
+    "revisions_in",
     "run_alembic",
     "script_locations",
     "stamp_steps",
+    "turn",
     "unknown_revisions",
     "upgrade_steps",
+    "write_revisions",
 ]

@@ -272,6 +272,16 @@ def _url_for_project(config: Config, settings: Settings) -> str:
     return with_driver_of(own, database.for_project)
 
 
+def project_scheme(config: Config) -> str | None:
+    """The beginning of the project's own URL in its configuration file, ``postgresql+asyncpg``; None: none there.
+
+    Where a database was configured, the driver is the project's own all the same.
+    """
+    own = config.file_config.get(config.config_ini_section, "sqlalchemy.url", fallback="", raw=True)
+    scheme, separator, _ = own.partition("://")
+    return scheme if separator and scheme != "driver" else None
+
+
 def _plain(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
