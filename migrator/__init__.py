@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from migrator.api import status, upgrade, verify, wait
+from migrator.api import compare_models, status, upgrade, verify, wait
 from migrator.errors import (
     AccessRefused,
     CheckFailed,
@@ -34,7 +34,7 @@ from migrator.errors import (
     Terminated,
     VerificationFailed,
 )
-from migrator.results import RunResult, Status
+from migrator.results import Difference, RunResult, Status
 
 if TYPE_CHECKING:
     from migrator import aio as aio
@@ -49,6 +49,7 @@ __all__ = [
     "ConnectionLost",
     "DatabaseUnreachable",
     "DeadlineExceeded",
+    "Difference",
     "ExitCode",
     "HistoryError",
     "Interrupted",
@@ -65,6 +66,7 @@ __all__ = [
     "Terminated",
     "VerificationFailed",
     "aio",
+    "compare_models",
     "load_settings",
     "status",
     "upgrade",

@@ -11,7 +11,7 @@ from migrator.events import Reporter, silent
 
 if TYPE_CHECKING:
     from migrator.redaction import Redactor
-    from migrator.results import RunResult, Status
+    from migrator.results import Difference, RunResult, Status
     from migrator.settings import Settings
 
 Result = TypeVar("Result")
@@ -97,6 +97,28 @@ def verify(*, settings: Settings | None = None, on_event: Reporter = silent, **o
         if not inspection.satisfied(found, chosen):
             raise _not_at_head(found)
         return found
+
+    return _call(work, settings, options)
+
+
+def compare_models(
+    *, settings: Settings | None = None, on_event: Reporter = silent, **options: Any
+) -> tuple[Difference, ...]:
+    """How the models differ from what the revisions make of an empty, disposable database; empty if they agree.
+
+    Made for a test of the project: ``assert migrator.compare_models() == ()``. The configured database is not
+    connected to. Meanwhile the variables of the process name the disposable database; other threads go on with
+    the connections that they have.
+
+    :raises ConfigurationError: no disposable database can be made, or ``env.py`` names no models.
+    :raises MigratorError: a revision failed, several heads, or what else :func:`upgrade` raises.
+    """
+
+    def work(chosen: Settings, redactor: Redactor) -> tuple[Difference, ...]:
+        from migrator import generating
+
+        differences, _ = generating.compare_models(chosen, on_event, learn_secret=redactor.add)
+        return differences
 
     return _call(work, settings, options)
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from migrator import environment
+from migrator.environment import LearnSecret
 from migrator.errors import ConfigurationError, HistoryError, MigratorError
 from migrator.events import Notice, Reporter
 from migrator.inspection import status
-from migrator.results import CheckResult, Finding
+from migrator.results import CheckResult, Difference, Finding, SuspectedRename
 from migrator.revisions import history_error, syntax_problem
 from migrator.settings import Settings
 from migrator.stopping import GiveUp
 
 
 def check(
-    settings: Settings, report: Reporter, *, offline: bool, give_up: GiveUp | None = None
+    settings: Settings,
+    report: Reporter,
+    *,
+    offline: bool,
+    models: bool = False,
+    give_up: GiveUp | None = None,
+    learn_secret: LearnSecret | None = None,
 ) -> CheckResult:
     """Look at the configuration, the revision graph, every revision file and, unless ``offline``, the database.
 
+    :param models: compare the models with what the revisions make of a disposable database, once nothing else
+        is wrong.
     :param give_up: see :class:`migrator.stopping.Stopping`.
     :raises ConfigurationError: there is no Alembic configuration to look at.
     :raises MigratorError: the database cannot be reached.
@@ -35,7 +46,42 @@ def check(
         findings += _database(settings, report, give_up)
     elif not offline and settings.database is None:
         report(Notice("database", "not looked at: none is configured"))
-    return CheckResult(tuple(checked), tuple(findings))
+    if not models or findings:
+        return CheckResult(tuple(checked), tuple(findings))
+    from migrator.generating import compare_models
+
+    differences, renames = compare_models(settings, report, give_up, learn_secret)
+    checked.append("models against the revisions")
+    return CheckResult(tuple(checked), _models(differences, renames), differences, renames)
+
+
+def _models(differences: tuple[Difference, ...], renames: tuple[SuspectedRename, ...]) -> tuple[Finding, ...]:
+    """A finding for each difference; what to do about all of them stands at the last one."""
+    findings = [Finding("models", _difference(difference)) for difference in differences]
+    if findings:
+        findings[-1] = dataclasses.replace(findings[-1], next_step=_WRITE_A_REVISION)
+    for rename in renames:
+        code = " ".join(line.strip() for line in rename.code)
+        findings.append(
+            Finding(
+                "models",
+                f"{rename.kind} {rename.old_name} looks renamed to {rename.new_name} ({rename.why})",
+                next_step=f"If it was, write {code} into the revision, in place of the drop and the add.",
+            )
+        )
+    return tuple(findings)
+
+
+_WRITE_A_REVISION = (
+    "migrator revision --autogenerate --scratch -m MESSAGE writes a revision of it; or correct the models."
+)
+_SIDES = {"added": "only in the models", "dropped": "only in the revisions", "changed": "different"}
+
+
+def _difference(difference: Difference) -> str:
+    """The difference as a state; its own words tell what a revision would do about it."""
+    deed, _, thing = difference.words.partition(" ")
+    return f"{_SIDES[deed]}: {thing}" if deed in _SIDES else difference.words
 
 
 def _history(config: environment.Config) -> list[Finding]:

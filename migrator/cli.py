@@ -174,16 +174,27 @@ def status(process: Process, exit_code: bool) -> ExitCode:
     return code
 
 
-@command("check", *CONNECTING)
+@command("check", *CONNECTING, "deadline")
 @click.option("--offline", is_flag=True, help="Do not connect, also where a database is configured.")
-def check(process: Process, offline: bool) -> ExitCode:
+@click.option(
+    "--models", is_flag=True, help="Compare the models with what the revisions make of a disposable database."
+)
+def check(process: Process, offline: bool, models: bool) -> ExitCode:
     """Look for what would fail: the configuration, the history, every revision file, and the database.
 
-    Exit 3 if something is wrong. Made for image builds (RUN migrator check --offline) and pull requests.
+    Exit 3 if something is wrong. Made for image builds (RUN migrator check --offline) and pull requests
+    (migrator check --offline --models: the configured database is not connected to).
     """
     from migrator.checking import check as look
 
-    result = look(process.settings, process.report, offline=offline, give_up=process.give_up)
+    result = look(
+        process.settings,
+        process.report,
+        offline=offline,
+        models=models,
+        give_up=process.give_up,
+        learn_secret=process.redactor.add,
+    )
     process.report.check(result)
     return ExitCode.OK if result.passed else ExitCode.CHECK_SAYS_NO
 
@@ -253,10 +264,18 @@ def history(process: Process, rev_range: str | None, indicate_current: bool, lon
     return process.answered()
 
 
-def _alembic(process: Process, arguments: Sequence[str]) -> ExitCode:
-    """What Alembic prints is the answer here, and what a revision's SQL holds is not to be masked in it."""
-    from migrator.environment import run_alembic
+def _alembic(process: Process, arguments: Sequence[str], *, writes: bool = False) -> ExitCode:
+    """What Alembic prints is the answer here, and what a revision's SQL holds is not to be masked in it.
 
+    :param writes: it writes a revision file, and which one is the answer where JSON is asked for.
+    """
+    from migrator.environment import revisions_in, run_alembic
+    from migrator.results import GeneratedRevision
+
+    if writes and process.settings.json_output:
+        scripts = run_alembic(process.settings, arguments, process.stderr)
+        process.report.generated(GeneratedRevision(written=revisions_in(scripts)))
+        return ExitCode.OK
     printed = RedactingStream(process.stdout, process.redactor)
     with contextlib.redirect_stdout(printed):
         try:
@@ -274,9 +293,20 @@ def heads(process: Process, resolve_dependencies: bool) -> ExitCode:
     return _alembic(process, ["heads", *(["--resolve-dependencies"] if resolve_dependencies else [])])
 
 
-@command("revision", *CONNECTING, json_output=False)
+@command("revision", *CONNECTING, "deadline")
 @click.option("-m", "--message", help="What the revision is for.")
 @click.option("--autogenerate", is_flag=True, help="Fill it with what differs between models and database.")
+@click.option(
+    "--scratch",
+    is_flag=True,
+    help="With --autogenerate: compare with a disposable database that the revisions have brought to head, not with "
+    "the configured one. Where nothing differs, nothing is written.",
+)
+@click.option(
+    "--fail-on-suspected-rename",
+    is_flag=True,
+    help="With --autogenerate: exit 3 and write nothing where a dropped and an added thing look like a renamed one.",
+)
 @click.option("--sql", is_flag=True, help="Write SQL to standard output (needs revision_environment).")
 @click.option("--head", help="The revision to build on, or label@head.")
 @click.option("--splice", is_flag=True, help="Allow a revision that is not a head to be built on.")
@@ -284,9 +314,22 @@ def heads(process: Process, resolve_dependencies: bool) -> ExitCode:
 @click.option("--version-path", help="The folder for the file, where there are several.")
 @click.option("--rev-id", help="This id instead of a generated one.")
 @click.option("--depends-on", multiple=True, help="Revisions that this one depends on.")
-def revision(process: Process, **options: Any) -> ExitCode:
-    """Write a new revision file, with Alembic's own options."""
-    return _alembic(process, ["revision", *_arguments(options)])
+def revision(process: Process, scratch: bool, fail_on_suspected_rename: bool, **options: Any) -> ExitCode:
+    """Write a new revision file, with Alembic's own options.
+
+    With --autogenerate its path is all that is on standard output; what was found is told on standard error,
+    and so is every column or table that looks renamed: as it is, the revision would delete its data.
+    """
+    from migrator.generating import Generation, generate
+
+    arguments = ["revision", *_arguments(options)]
+    order = Generation(tuple(arguments), scratch, fail_on_suspected_rename)
+    order.refuse_contradictions(options, json_output=process.settings.json_output)
+    if not options["autogenerate"]:
+        return _alembic(process, arguments, writes=True)
+    result = generate(order, process.settings, process.report, process.give_up, process.redactor.add)
+    process.report.generated(result)
+    return ExitCode.CHECK_SAYS_NO if result.refused else ExitCode.OK
 
 
 @command("merge", *CONNECTING, json_output=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from migrator.errors import ExitCode, MigratorError
+from migrator.events import Notice
 from migrator.report.output import Output, colour_wanted, live_wanted
 from migrator.report.safe import JsonObject, Redact, redacted, redacted_error
 from migrator.report.text import TextReport
@@ -18,7 +19,7 @@ from migrator.report.text import TextReport
 if TYPE_CHECKING:
     from migrator.events import DatabaseReady, Event
     from migrator.report.json_lines import JsonLinesReport
-    from migrator.results import CheckResult, RunResult, Status, Target
+    from migrator.results import CheckResult, GeneratedRevision, RunResult, Status, Target
 
 __all__ = ["Report", "TextReport", "colour_wanted"]
 
@@ -32,8 +33,8 @@ class Report:
     JSON document where that was asked for; else only the answer of a command that answers a question
     (``status``, ``check``, ``config``). GitHub and Kubernetes get theirs where they are there.
 
-    Call one of :meth:`finished`, :meth:`failed`, :meth:`status`, :meth:`check`, :meth:`waited` or :meth:`config`
-    once, then :meth:`close`.
+    Call one of :meth:`finished`, :meth:`failed`, :meth:`status`, :meth:`check`, :meth:`generated`, :meth:`waited`
+    or :meth:`config` once, then :meth:`close`.
     """
 
     def __init__(
@@ -176,6 +177,26 @@ class Report:
             self._answer(check_lines(masked))
         self._conclude(document, summary=True)
 
+    def generated(self, result: GeneratedRevision) -> None:
+        """Report what autogenerate found. The answer is the path of each file that was written, a line each."""
+        masked = redacted(result, self._redact)
+
+        def document() -> JsonObject:
+            from migrator.report.document import generated_document
+
+            return generated_document(masked)
+
+        from migrator.report.generated import generated_notices
+
+        for notice in generated_notices(masked):
+            self._events(notice)
+        if masked.refused:
+            code = ExitCode.CHECK_SAYS_NO
+            self._events(Notice("exit", f"{code.value} {code.meaning}"))
+        self._warn_of_renames(masked)
+        self._answer([one.file for one in masked.written])
+        self._conclude(document, summary=True)
+
     def waited(self, ready: DatabaseReady, target: Target | None = None) -> None:
         """Report that the database answers; the text has been written with the event."""
         masked = redacted(ready, self._redact), redacted(target, self._redact)
@@ -213,6 +234,18 @@ class Report:
         if self._answers:
             for text in texts:
                 self._answers.line(text)
+
+    def _warn_of_renames(self, result: GeneratedRevision) -> None:
+        if not result.renames or self._annotations is None:
+            return
+        from migrator.report import github
+
+        if not github.wanted(self._environ):
+            return
+        file = result.written[0].file if result.written else None
+        for rename in result.renames:
+            workspace = self._environ.get("GITHUB_WORKSPACE")
+            Output(self._annotations).line(github.rename_warning(rename, file, workspace))
 
     def _conclude(
         self,

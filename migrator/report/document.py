@@ -9,7 +9,15 @@ from migrator.events import DatabaseReady
 from migrator.report.failure import failure_of, next_step_of
 from migrator.report.safe import Json, JsonObject, one_line, plain
 from migrator.report.words import state_words
-from migrator.results import CheckResult, RunResult, Status, Target, TargetResult, TargetStatus
+from migrator.results import (
+    CheckResult,
+    GeneratedRevision,
+    RunResult,
+    Status,
+    Target,
+    TargetResult,
+    TargetStatus,
+)
 
 SCHEMA_VERSION = 1
 
@@ -84,6 +92,22 @@ def check_document(result: CheckResult) -> JsonObject:
             }
             for finding in result.findings
         ],
+        differences=plain(result.differences),
+        suspected_renames=plain(result.renames),
+    )
+
+
+def generated_document(result: GeneratedRevision) -> JsonObject:
+    """The document of ``revision``."""
+    agree = "the models and the revisions agree" if result.scratch else "the models and the database agree"
+    return _document(
+        "revision",
+        ExitCode.CHECK_SAYS_NO if result.refused else ExitCode.OK,
+        meaning="a revision was written" if result.written else agree,
+        scratch=result.scratch,
+        differences=plain(result.differences),
+        suspected_renames=plain(result.renames),
+        written=plain(result.written),
     )
 
 

@@ -14,6 +14,7 @@ from migrator.errors import MigratorError
 from migrator.report.failure import failure_of
 from migrator.report.output import Output
 from migrator.report.safe import Json, JsonObject, lines, one_line, shortened
+from migrator.results import SuspectedRename
 
 # The runner refuses a summary of more than 1 MiB as a whole.
 LISTED_STEPS = 200
@@ -44,6 +45,14 @@ def annotation(error: MigratorError, workspace: str | None = None) -> str:
     return f"::error {named}::{_data(message)}"
 
 
+def rename_warning(rename: SuspectedRename, file: str | None, workspace: str | None = None) -> str:
+    """The workflow command that warns of a suspected rename, at the file that was written where there is one."""
+    from migrator.report.generated import rename_lines
+
+    where = f"file={_property(_within(workspace, file))}," if file else ""
+    return f"::warning {where}title=migrator%3A suspected rename::{_data(chr(10).join(rename_lines(rename)))}"
+
+
 def _within(workspace: str | None, file: str) -> str:
     if not file or not workspace:
         return file
@@ -61,6 +70,7 @@ def step_summary(document: JsonObject) -> str:
     findings = _objects(document.get("findings"))
     if findings:
         parts.append(_table(("check", "finding", "place", "next"), "llll", _finding_rows(findings)))
+    parts += _generated_parts(document)
     if isinstance(error, dict):
         parts += _error_parts(error, document)
     return "\n\n".join(parts) + "\n"
@@ -129,6 +139,28 @@ def _target_parts(target: JsonObject) -> list[str]:
         if len(steps) > LISTED_STEPS:
             parts.append(f"… and {len(steps) - LISTED_STEPS:,} more")
     return parts
+
+
+def _generated_parts(document: JsonObject) -> list[str]:
+    """What autogenerate found; after ``check`` the findings say it already."""
+    if document["command"] != "revision":
+        return []
+    parts = [f"**Written** {_text(one['file'])}" for one in _objects(document.get("written"))]
+    differences = _objects(document.get("differences"))
+    if differences:
+        parts.append(_table(("difference",), "l", [(one["words"],) for one in differences[:LISTED_STEPS]]))
+    renames = _objects(document.get("suspected_renames"))
+    if renames:
+        rows = [
+            (one["kind"], one["table"], one["old"], one["new"], " ".join(_texts(one["code"])))
+            for one in renames
+        ]
+        parts.append(_table(("suspected rename", "in", "old", "new", "write instead"), "lllll", rows))
+    return parts
+
+
+def _texts(value: Json) -> list[str]:
+    return [str(item).strip() for item in value] if isinstance(value, list) else []
 
 
 def _finding_rows(findings: list[JsonObject]) -> list[tuple[Json, ...]]:

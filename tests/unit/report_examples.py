@@ -27,6 +27,8 @@ from migrator.events import (
 from migrator.results import (
     Activity,
     Blocker,
+    Difference,
+    GeneratedRevision,
     InvalidIndex,
     LockHolder,
     Outcome,
@@ -35,8 +37,10 @@ from migrator.results import (
     Statement,
     Step,
     StepResult,
+    SuspectedRename,
     Target,
     TargetResult,
+    WrittenRevision,
 )
 
 Failure = TypeVar("Failure", bound=MigratorError)
@@ -49,6 +53,24 @@ TARGET = Target(
     source="MIGRATOR_DATABASE_URL_FILE",
     server_version="17.2",
     version_table="public.alembic_version",
+)
+RENAME = SuspectedRename(
+    "column",
+    "orders",
+    "placed",
+    "placed_at",
+    "similar names, both TIMESTAMP",
+    ('op.alter_column("orders", "placed", new_column_name="placed_at")',),
+    ('op.alter_column("orders", "placed_at", new_column_name="placed")',),
+    rows=1204,
+)
+GENERATED = GeneratedRevision(
+    (
+        Difference("add_column", "added column orders.placed_at (TIMESTAMP)", "orders"),
+        Difference("drop_column", "dropped column orders.placed", "orders"),
+    ),
+    (RENAME,),
+    (WrittenRevision("9a0c12", "migrations/versions/9a0c12_placed_at.py"),),
 )
 OTHER_TARGET = Target(
     dialect="postgresql",

@@ -21,6 +21,7 @@ from migrator.report.document import (
     check_document,
     config_document,
     error_document,
+    generated_document,
     run_document,
     schema,
     status_document,
@@ -30,6 +31,7 @@ from migrator.results import (
     CheckResult,
     Direction,
     Finding,
+    GeneratedRevision,
     InvalidIndex,
     LockHolder,
     Outcome,
@@ -40,6 +42,7 @@ from migrator.results import (
     TargetStatus,
 )
 from tests.unit.report_examples import (
+    GENERATED,
     INVALID,
     OTHER_TARGET,
     TARGET,
@@ -86,6 +89,12 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "found": check_document(CHECK),
     "wait": wait_document(DatabaseReady(2.1, 3, "refused"), TARGET),
     "wait, url unknown": wait_document(DatabaseReady(0.04, 1)),
+    "generated": generated_document(GENERATED),
+    "generated nothing": generated_document(GeneratedRevision(scratch=True)),
+    "rename refused": generated_document(dataclasses.replace(GENERATED, written=(), refused=True)),
+    "models differ": check_document(
+        dataclasses.replace(CHECK, differences=GENERATED.differences, renames=GENERATED.renames)
+    ),
     "config": config_document([("wait-timeout", "1 m", "default")]),
 }
 
@@ -153,6 +162,7 @@ def at_path(value: Any, path: tuple[str | int, ...]) -> Any:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_schema_accepts_no_field_more_and_no_field_less(name: str) -> None:
     optional = {"at_head", "tries", "checked", "findings", "settings"}
+    optional |= {"scratch", "differences", "suspected_renames", "written"}
     for path in objects(DOCUMENTS[name]):
         more = copy.deepcopy(DOCUMENTS[name])
         at_path(more, path)["surprise"] = 1

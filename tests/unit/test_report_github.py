@@ -11,7 +11,13 @@ import pytest
 
 from migrator.errors import MigratorError
 from migrator.report import github
-from migrator.report.document import check_document, error_document, run_document, status_document
+from migrator.report.document import (
+    check_document,
+    error_document,
+    generated_document,
+    run_document,
+    status_document,
+)
 from migrator.results import (
     CheckResult,
     Finding,
@@ -25,7 +31,9 @@ from migrator.results import (
 )
 from tests.unit.report_examples import (
     ADD,
+    GENERATED,
     INVALID,
+    RENAME,
     TARGET,
     applied_result,
     failed_result,
@@ -232,3 +240,20 @@ def test_the_annotation_names_the_file_as_the_workspace_has_it(
     assert "file=backend/migrations/versions/9a0c12_add_placed_at.py,line=14" in named
     elsewhere = github.annotation(error, str(tmp_path / "other"))
     assert "file=migrations/versions/9a0c12_add_placed_at.py,line=14" in elsewhere
+
+
+def test_a_suspected_rename_is_a_warning_at_the_file_that_was_written() -> None:
+    line = github.rename_warning(RENAME, "db/versions/9a0c12_placed_at.py")
+    properties, message = parsed(line.replace("::warning", "::error", 1))
+    assert properties == {"file": "db/versions/9a0c12_placed_at.py", "title": "migrator: suspected rename"}
+    assert message.startswith("column orders.placed → orders.placed_at")
+    assert 'op.alter_column("orders", "placed", new_column_name="placed_at")' in message
+    assert github.rename_warning(RENAME, None).startswith("::warning title=")
+
+
+def test_the_summary_of_a_generated_revision_names_file_differences_and_renames() -> None:
+    text = github.step_summary(generated_document(GENERATED))
+    assert "a revision was written" in text
+    assert "9a0c12" in text
+    assert "added column orders.placed" in text
+    assert "| suspected rename | in | old | new | write instead |" in text

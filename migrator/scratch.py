@@ -1,0 +1,145 @@
+"""A disposable database at head, and settings that know of no other: what ``--scratch`` works on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from migrator import environment, redirected
+from migrator.disposable import Disposable, disposable_database
+from migrator.durations import format_duration
+from migrator.environment import LearnSecret
+from migrator.errors import ConfigurationError
+from migrator.events import (
+    Event,
+    InvalidIndexesFound,
+    Notice,
+    Reporter,
+    RunAgain,
+    StepRetried,
+    StepRunning,
+    WaitFailed,
+)
+from migrator.exported import exported, variables
+from migrator.job import Order, run_within
+from migrator.preflight import check_before_connecting
+from migrator.settings import Settings
+from migrator.stopping import Stopping, StopRequested
+from migrator.watch import Watch
+
+_TOLD = (WaitFailed, StepRetried, StepRunning, RunAgain, InvalidIndexesFound)
+"""Events of the run on the scratch database that are told; its plan and steps are nobody's concern."""
+
+
+@contextlib.contextmanager
+def scratch_at_head(
+    settings: Settings, report: Reporter, stopping: Stopping, learn_secret: LearnSecret | None
+) -> Iterator[Settings]:
+    """Settings for a disposable database that the project's own revisions have brought to every head.
+
+    While the block lasts, the process's variables and these settings name no other database. The database is
+    thrown away at the end, after errors and signals as well.
+
+    :raises MigratorError: it cannot be made; or what :func:`migrator.job.run` raises.
+    """
+    check_before_connecting(settings, "upgrade", "heads")
+    backend, scheme = _kind(settings)
+    stopping.check()
+    with contextlib.ExitStack() as cleanup:
+        cleanup.enter_context(environment.turn(stopping.check))
+        # The disposable database is where its URL says, whatever libpq's variables are.
+        cleanup.enter_context(exported(dict.fromkeys((*redirected.LIBPQ, *redirected.LIBPQ_PLACES))))
+        made = cleanup.enter_context(
+            _unhurried(disposable_database(backend, settings, report, stopping.sleep), stopping)
+        )
+        if learn_secret is not None and made.url.password:
+            learn_secret(str(made.url.password), never=[name for name in (made.url.username,) if name])
+        scratch = _settings_for(made, scheme, settings)
+        cleanup.enter_context(environment.alone(scratch, stopping.check))
+        try:
+            _upgrade(scratch, report, stopping, learn_secret)
+            stopping.arm()
+            stopping.check()
+            yield scratch
+        finally:
+            _disarmed(stopping)
+
+
+def _kind(settings: Settings) -> tuple[str, str]:
+    """(kind of database, scheme of its URLs) that the project is made for, as far as can be known before it runs."""
+    own = environment.project_scheme(environment.alembic_config(settings, ["heads"]))
+    database = settings.database
+    scheme = database.for_project.partition("://")[0] if database is not None else own
+    return (redirected.family(scheme), scheme) if scheme else ("postgresql", "postgresql")
+
+
+def _settings_for(made: Disposable, scheme: str, settings: Settings) -> Settings:
+    known = {**_dotenv(settings), **variables()}
+    own = scheme if "+" in scheme else made.url.drivername
+    return settings.on_disposable_database(
+        redirected.with_scheme(made.url, own),
+        made.source,
+        redirected.redirected(known, made.url, settings.export_url_as, own_server=made.own_server),
+        tuple(redirected.moved_argument(argument, made.url) for argument in settings.x),
+    )
+
+
+def _dotenv(settings: Settings) -> dict[str, str]:
+    """What projects read from files, for a variable comes before the file with pydantic, decouple and dotenv."""
+    from dotenv import dotenv_values
+
+    found: dict[str, str] = {}
+    for file in (".env", *([f".env.{settings.env}"] if settings.env else [])):
+        if Path(file).is_file():
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                values = dotenv_values(file)
+                found |= {name: value for name, value in values.items() if value is not None}
+    return found
+
+
+def _upgrade(
+    settings: Settings, report: Reporter, stopping: Stopping, learn_secret: LearnSecret | None
+) -> None:
+    def tell(event: Event) -> None:
+        if settings.verbose or isinstance(event, _TOLD):
+            report(event)
+
+    with Watch(tell, first_look_seconds=5.0, live=False) as watch:
+        result = run_within(
+            Order.upgrade("heads"), settings, tell, stopping, watch, learn_secret=learn_secret
+        )
+    if len({(target.target.address, target.target.database) for target in result.targets}) > 1:
+        raise ConfigurationError(
+            "env.py migrates several databases, and a scratch run serves one",
+            next_step="Choose one with -x or -n, as env.py allows. Nothing was changed.",
+        )
+    at = sorted({revision for target in result.targets for revision in target.after or ()})
+    count = len(result.applied)
+    revisions = f"{count} revision{'' if count == 1 else 's'} in {format_duration(result.duration_seconds)}"
+    report(Notice("scratch", f"at {', '.join(at) or 'base'}: {revisions}, verified"))
+
+
+@contextlib.contextmanager
+def _unhurried(
+    database: contextlib.AbstractContextManager[Disposable], stopping: Stopping
+) -> Iterator[Disposable]:
+    """Nothing interrupts the making of the database, which waits for nothing but servers, nor its end."""
+    _disarmed(stopping)
+    with database as made:
+        stopping.arm()
+        try:
+            stopping.check()
+            yield made
+        finally:
+            _disarmed(stopping)
+
+
+def _disarmed(stopping: Stopping) -> None:
+    """From here on a signal is only noted; one that comes at this very moment is noted as well."""
+    while True:
+        try:
+            stopping.disarm()
+            return
+        except StopRequested:
+            continue
