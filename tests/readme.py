@@ -1,4 +1,4 @@
-"""The blocks of the README that the program itself prints: made anew, compared, and written (``make readme``)."""
+"""The blocks of the documents that the program itself prints: made anew, compared, and written (``make readme``)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from migrator import embedded
@@ -21,9 +21,9 @@ _BLOCK = re.compile(r"<!-- (?P<name>[\w-]+) -->\n(?P<text>.*?)<!-- /(?P=name) --
 _DURATION = re.compile(r"\b\d[\d.,]*(?: (?:ms|s|m|h)\b)(?: \d+ s\b)?")
 
 
-def written_blocks() -> dict[str, str]:
-    """What stands in the README, by name."""
-    return {found["name"]: found["text"] for found in _BLOCK.finditer(README.read_text())}
+def written_blocks(document: Path = README) -> dict[str, str]:
+    """What stands in a document, by name."""
+    return {found["name"]: found["text"] for found in _BLOCK.finditer(document.read_text())}
 
 
 def normal(text: str) -> str:
@@ -44,7 +44,7 @@ def normal(text: str) -> str:
     return "\n".join(sorted(lines, key=lambda line: line.partition(" | ")[0] if " | " in line else ""))
 
 
-def _fenced(text: str, language: str = "console") -> str:
+def fenced(text: str, language: str = "console") -> str:
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:5432", text)
     text = re.sub(r"\(migrator [^\s:]+:", "(migrator shop-migrate-x7k2p:", text)
     return f"```{language}\n{text.rstrip()}\n```\n"
@@ -53,7 +53,7 @@ def _fenced(text: str, language: str = "console") -> str:
 def demo_block() -> str:
     """Two runners at the same moment, and the status: what ``make demo`` shows after its preparation."""
     shown = harness.run_migrator("demo", cwd=harness.REPOSITORY, timeout=120, check=True).stdout
-    return _fenced(shown[shown.index("$ migrator upgrade &") :])
+    return fenced(shown[shown.index("$ migrator upgrade &") :])
 
 
 def run_block(server: harness.Server) -> str:
@@ -65,7 +65,7 @@ def run_block(server: harness.Server) -> str:
         )
     finally:
         harness.drop_database(server, "shop")
-    return _fenced(f"$ migrator upgrade\n{result.stderr}")
+    return fenced(f"$ migrator upgrade\n{result.stderr}")
 
 
 def failure_block(server: harness.Server) -> str:
@@ -92,7 +92,7 @@ def failure_block(server: harness.Server) -> str:
     finally:
         shutil.rmtree(directory)
         harness.drop_database(server, "shop")
-    return _fenced(f"$ migrator upgrade\n{result.stderr}$ echo $?\n{result.returncode}")
+    return fenced(f"$ migrator upgrade\n{result.stderr}$ echo $?\n{result.returncode}")
 
 
 def exit_codes_block() -> str:
@@ -140,15 +140,22 @@ def made_blocks(server: harness.Server) -> Iterator[tuple[str, str]]:
 
 
 def write() -> None:
-    """Write every block into the README."""
+    """Write every block into its document."""
+    from tests import autogenerate_document
+
     with embedded.postgres() as started:
-        made = dict(made_blocks(harness.Server(started.url())))
-    text = README.read_text()
+        write_into(README, dict(made_blocks(harness.Server(started.url()))))
+    write_into(autogenerate_document.DOCUMENT, dict(autogenerate_document.made_blocks()))
+
+
+def write_into(document: Path, made: Mapping[str, str]) -> None:
+    """Put the blocks in the place of those of the same name."""
+    text = document.read_text()
     for name, block in made.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(begin)
         text = before + begin + block + rest[rest.index(end) :]
-    README.write_text(text)
+    document.write_text(text)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests import harness, readme
+from tests import autogenerate_document, harness, readme
 from tests.harness import Server
 
 
@@ -19,6 +19,19 @@ def made(server: Server) -> dict[str, str]:
 def test_a_block_of_the_readme_is_what_the_program_prints(made: dict[str, str], name: str) -> None:
     written = readme.written_blocks()[name]
     assert readme.normal(written) == readme.normal(made[name]), "make readme writes it anew"
+
+
+@pytest.fixture(scope="module")
+def made_of_autogenerate() -> dict[str, str]:
+    return dict(autogenerate_document.made_blocks())
+
+
+@pytest.mark.parametrize("name", ["written", "file", "pipeline", "models", "agreed"])
+def test_a_block_about_autogenerate_is_what_the_program_prints(
+    made_of_autogenerate: dict[str, str], name: str
+) -> None:
+    written = readme.written_blocks(autogenerate_document.DOCUMENT)[name]
+    assert readme.normal(written) == readme.normal(made_of_autogenerate[name]), "make readme writes it anew"
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:
