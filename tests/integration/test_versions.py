@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.models import RENAMED, shop
 from tests.harness import (
     REPOSITORY,
     Completed,
@@ -225,6 +226,21 @@ def test_looking_changes_nothing_in_an_empty_database(
     assert [one["revision"] for one in target["pending"]] == ["a1", "b2", "c3"]
     stack.run(made, "check")
     assert database.query("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
+
+
+def test_a_revision_is_generated_on_a_scratch_database(
+    stack: Stack, tmp_path: Path, database: Database
+) -> None:
+    made = shop(tmp_path, database, RENAMED)
+    made.variables["MIGRATOR_SCRATCH_URL"] = database.server.url_of("postgres")
+    done = stack.run(made, "revision", "--autogenerate", "--scratch", "-m", "next", "--rev-id", "b2")
+    assert done.stdout == "migrations/versions/b2_next.py\n"
+    text = (made.versions / "b2_next.py").read_text()
+    assert '#     op.alter_column("orders", "placed", new_column_name="placed_at")' in text
+    assert "op.drop_column('orders', 'placed')" in text
+    assert database.tables == []
+    stack.run(made, "upgrade")
+    stack.run(made, "check", "--models")
 
 
 def test_a_failing_revision_ends_with_what_is_true_now(

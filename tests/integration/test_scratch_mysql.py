@@ -1,0 +1,117 @@
+"""Scratch databases on a server of the user's that is a MariaDB."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from migrator.errors import ExitCode
+from tests.acceptance.judging import refused
+from tests.acceptance.models import CUSTOMERS, FIRST, RENAMED, generated, shop, written
+from tests.harness import Project, wait_until
+from tests.servers.mariadb import MariaDBDatabase, MariaDBServer, mariadb
+
+SCRATCH = ("revision", "--autogenerate", "--scratch", "-m", "next")
+NOT_NULL_RENAMED = RENAMED.replace("sa.DateTime", "sa.DateTime, nullable=False")
+NOT_NULL_FIRST = FIRST.replace("sa.DateTime", "sa.DateTime, nullable=False")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MariaDBServer]:
+    with mariadb() as started:
+        yield started
+
+
+@pytest.fixture
+def real(server: MariaDBServer) -> Iterator[MariaDBDatabase]:
+    database = server.create_database("shop_real")
+    yield database
+    assert database.tables == []
+    server.drop_database("shop_real")
+
+
+def project_on(tmp_path: Path, database: MariaDBDatabase, models: str, first: str = FIRST) -> Project:
+    project = shop(tmp_path, None, models, first=first)
+    project.variables["MIGRATOR_DATABASE_URL"] = database.sqlalchemy_url()
+    return project
+
+
+def scratch_on(server: MariaDBServer) -> dict[str, str]:
+    return {"MIGRATOR_SCRATCH_URL": server.url("", driver="")}
+
+
+def left_on(server: MariaDBServer) -> list[str]:
+    return [name for (name,) in server.query("SHOW DATABASES LIKE 'migrator%'")]
+
+
+def test_a_revision_is_written_and_the_database_is_gone(
+    tmp_path: Path, real: MariaDBDatabase, server: MariaDBServer
+) -> None:
+    project = project_on(tmp_path, real, NOT_NULL_RENAMED, NOT_NULL_FIRST)
+    done = project.migrator(*SCRATCH, env=scratch_on(server))
+    text = written(project, done)
+    assert "#     op.alter_column('orders', 'placed'," in text
+    assert "existing_nullable=False" in text
+    assert left_on(server) == []
+
+
+def test_the_code_that_is_shown_renames_the_column(
+    tmp_path: Path, real: MariaDBDatabase, server: MariaDBServer
+) -> None:
+    project = project_on(tmp_path, real, NOT_NULL_RENAMED, NOT_NULL_FIRST)
+    document = project.migrator(*SCRATCH, "--json", env=scratch_on(server)).json
+    (rename,) = document["suspected_renames"]
+    (file,) = generated(project)
+    file.unlink()
+    project.add_revision(
+        "b2", "a1", "\n".join(rename["code"]), header="from sqlalchemy.dialects import mysql"
+    )
+    done = project.migrator("check", "--offline", "--models", env=scratch_on(server))
+    assert done.returncode == 0, done.output
+
+
+def test_a_signal_ends_it_too(tmp_path: Path, real: MariaDBDatabase, server: MariaDBServer) -> None:
+    project = project_on(tmp_path, real, CUSTOMERS, FIRST + 'op.execute("SELECT SLEEP(120)")')
+    running = project.start(*SCRATCH, env=scratch_on(server))
+    asleep = "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'"
+    wait_until(lambda: server.query(asleep), "the revision runs")
+    running.send_signal(signal.SIGTERM)
+    done = running.wait(20)
+    assert done.returncode == ExitCode.TERMINATED, done.output
+    assert left_on(server) == []
+
+
+def test_what_a_killed_run_left_is_dropped_by_the_next(
+    tmp_path: Path, real: MariaDBDatabase, server: MariaDBServer
+) -> None:
+    slow = project_on(tmp_path / "slow", real, CUSTOMERS, FIRST + 'op.execute("SELECT SLEEP(120)")')
+    running = slow.start(*SCRATCH, env=scratch_on(server))
+    name = running.wait_for_line(r"scratch +(migrator_scratch_\w+) at").group(1)
+    running.kill()
+    running.wait()
+    free = f"SELECT IS_FREE_LOCK('{name}')"
+    wait_until(lambda: server.query(free) == [(1,)], "the server noticed", timeout=60)
+    project = project_on(tmp_path, real, CUSTOMERS)
+    done = project.migrator(*SCRATCH, env=scratch_on(server), check=True)
+    assert f"dropped {name}" in done.stderr
+    assert left_on(server) == []
+
+
+def test_a_user_without_rights_is_told_which(
+    tmp_path: Path, real: MariaDBDatabase, server: MariaDBServer
+) -> None:
+    server.query("CREATE OR REPLACE USER poor@'%' IDENTIFIED BY 'poor-mans-word'")
+    url = server.url("", driver="").split("@")[1]
+    refused(
+        project_on(tmp_path, real, CUSTOMERS),
+        *SCRATCH,
+        env={"MIGRATOR_SCRATCH_URL": f"mysql://poor:poor-mans-word@{url}"},
+        code=ExitCode.REFUSED,
+        says=["the user may not create databases"],
+        then=["GRANT ALL ON `migrator\\_scratch\\_%`.* TO 'poor'@'%'"],
+        secrets=["poor-mans-word"],
+    )
+    server.query("DROP USER poor@'%'")
