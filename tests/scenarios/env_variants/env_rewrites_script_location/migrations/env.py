@@ -1,0 +1,33 @@
+import os
+
+from alembic import context
+from sqlalchemy import create_engine, pool
+
+config = context.config
+config.set_main_option("sqlalchemy.url", os.environ["DATABASE_URL"].replace("%", "%%"))
+
+# The revisions that ship with the installed package, not those beside this file.
+config.set_main_option("script_location", "shop:history")
+config.set_main_option("version_locations", os.path.join(os.getcwd(), "shop", "history", "versions"))
+context.script.__dict__.pop("_version_locations", None)
+context.script.version_locations = [os.path.join(os.getcwd(), "shop", "history", "versions")]
+
+
+def run_migrations_offline():
+    context.configure(url=config.get_main_option("sqlalchemy.url"), literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_migrations_online():
+    engine = create_engine(config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        context.configure(connection=connection)
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+if context.is_offline_mode():
+    run_migrations_offline()
+else:
+    run_migrations_online()

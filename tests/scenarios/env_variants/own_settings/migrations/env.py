@@ -1,0 +1,32 @@
+import os
+
+from alembic import context
+from sqlalchemy import create_engine, pool, text
+
+config = context.config
+config.set_main_option("sqlalchemy.url", os.environ["DATABASE_URL"].replace("%", "%%"))
+
+
+def run_migrations_offline():
+    context.configure(url=config.get_main_option("sqlalchemy.url"), literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_migrations_online():
+    engine = create_engine(config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("SET lock_timeout = '15s'"))
+        connection.execute(text("SET statement_timeout = '10min'"))
+        connection.execute(text("SET search_path TO shop, public"))
+        connection.commit()
+        context.configure(connection=connection)
+        with context.begin_transaction():
+            context.run_migrations()
+        connection.commit()
+
+
+if context.is_offline_mode():
+    run_migrations_offline()
+else:
+    run_migrations_online()
