@@ -16,6 +16,7 @@ import signal
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
@@ -91,6 +92,7 @@ class Stopping:
             signal.set_wakeup_fd = self._keep_wakeup_fd
             for number in _SIGNALS:
                 self._previous_handlers[number] = signal.signal(number, self._on_signal)
+        _watching.add(self)
         self._monitor = threading.Thread(target=self._watch, name="migrator-monitor", daemon=True)
         self._monitor.start()
         self.arm()
@@ -100,6 +102,7 @@ class Stopping:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.disarm()
+        _watching.discard(self)
         self._closed = True
         self._write.send(b"\0")
         self._monitor.join(PUSH_SECONDS)
@@ -111,6 +114,20 @@ class Stopping:
                 signal.signal(number, self._on_late_signal if ending else handler)
         self._read.close()
         self._write.close()
+
+    def leave_to_child(self) -> None:
+        """In a process that the project has forked: signals to it are none of ours.
+
+        Its C-level handler would write into the socket that it shares with this process: the SIGTERM with
+        which a ``multiprocessing.Pool`` ends its workers would stop the run.
+        """
+        self._armed = False
+        if self._in_main_thread:
+            signal.set_wakeup_fd = self._real_set_wakeup_fd
+            signal.set_wakeup_fd(-1)
+            for number, handler in self._previous_handlers.items():
+                if signal.getsignal(number) == self._on_signal:
+                    signal.signal(number, handler)
 
     def arm(self) -> None:
         """From now on a stop interrupts the migrating thread wherever it is."""
@@ -236,6 +253,18 @@ class Stopping:
         with contextlib.suppress(BaseException):
             self._give_up(reason)
         os._exit(int(reason.exit_code))
+
+
+_watching: weakref.WeakSet[Stopping] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for stopping in list(_watching):
+        stopping.leave_to_child()
+    _watching.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _quietly(work: Callable[[], None]) -> None:

@@ -1,5 +1,6 @@
 """add orders.total_cents"""
 
+import math
 import multiprocessing
 import os
 import subprocess
@@ -14,14 +15,10 @@ branch_labels = None
 depends_on = None
 
 
-def square(number):
-    return number * number
-
-
 def upgrade():
     op.add_column("orders", sa.Column("total_cents", sa.BigInteger, server_default="0"))
     with multiprocessing.Pool(2) as workers:  # leaving the block sends SIGTERM to them
-        assert workers.map(square, [2, 3]) == [4, 9]
+        assert workers.map(math.factorial, [3, 4]) == [6, 24]
     child = os.fork()
     if child == 0:
         os._exit(7)
