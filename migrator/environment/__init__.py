@@ -23,6 +23,7 @@ from migrator.environment.config import alembic_config, project_scheme, script_l
 from migrator.environment.entering import classify, translate
 from migrator.environment.failures import place_in
 from migrator.environment.fence import fenced
+from migrator.environment.flask_application import application_context
 from migrator.environment.listing import ancestors, database_ahead, pending, relative, unknown_revisions
 from migrator.environment.script import graph_of, install_lazy_revision_map
 from migrator.environment.seam import Seam
@@ -70,7 +71,8 @@ def execute(run: Run, config: Config) -> None:
         seam = Seam(environment, run)
         run.supervisor.entered_project()
         try:
-            with environment:
+            # The application first: one that runs an upgrade itself would take Alembic's proxies away.
+            with application_context(config, Path(script.dir, "env.py")), environment:
                 script.run_env()
         except BaseException as error:
             if run.supervisor.stopping and not isinstance(error, Exception):
@@ -95,7 +97,7 @@ def render_sql(settings: Settings, revision: str, direction: str, output: TextIO
     from alembic import command
 
     config = alembic_config(settings, [direction, "--sql", revision], output_buffer=output)
-    with _translated(config), alone(settings):
+    with _translated(config), alone(settings), _application(config):
         getattr(command, direction)(config, revision, sql=True)
 
 
@@ -108,7 +110,7 @@ def run_alembic(settings: Settings, arguments: Sequence[str], output: TextIO) ->
     config = alembic_config(settings, list(arguments) or ["--help"], stdout=output, output_buffer=output)
     options: Any = config.cmd_opts
     function, positional, named = options.cmd
-    with _translated(config), alone(settings):
+    with _translated(config), alone(settings), _application(config):
         return function(
             config,
             *[getattr(options, name, None) for name in positional],
@@ -156,6 +158,14 @@ def _translated(config: Config) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         raise translate(error, config) from error
+
+
+def _application(config: Config) -> contextlib.AbstractContextManager[None]:
+    try:
+        folder = ScriptDirectory.from_config(config).dir
+    except Exception:  # alembic init comes before there is one; any other command says so itself
+        return contextlib.nullcontext()
+    return application_context(config, Path(folder, "env.py"))
 
 
 def open_scripts(config: Config) -> ScriptDirectory:

@@ -102,6 +102,7 @@ def alembic_config(settings: Settings, command: Sequence[str], **streams: Any) -
             details=(f"sections: {', '.join(parser.sections()) or 'none'}",),
             next_step="Name the section with -n, or as MIGRATOR_NAME. Nothing was changed.",
         )
+    _find_scripts_beside(config, ini)
     _offer_connection(config, settings)
     if settings.database is not None:
         config.set_main_option("sqlalchemy.url", _url_for_project(config, settings))
@@ -191,10 +192,12 @@ def _require_a_file(settings: Settings, toml: str | None, ini: str) -> None:
         nor = (
             f"[tool.alembic] in pyproject.toml needs Alembic 1.16 or newer, and this is {alembic.__version__}"
         )
+    below = sorted(map(str, Path().glob("*/alembic.ini")))[:3]
     raise ConfigurationError(
         f"there is no {ini}",
-        details=(f"looked for in {Path.cwd()} ({source})", nor),
-        next_step="Run in the folder that holds it, or name it with -c (MIGRATOR_CONFIG). Nothing was changed.",
+        details=(f"looked for in {Path.cwd()} ({source})", nor, *(f"there is {file}" for file in below)),
+        next_step="Run in the folder that holds it, or name it with "
+        f"-c{f' {below[0]}' if below else ''} (MIGRATOR_CONFIG). Nothing was changed.",
     )
 
 
@@ -239,6 +242,13 @@ def _unparsed(error: Exception) -> str:
         lines = ", ".join(str(number) for number, _ in error.errors)
         return f"line {lines} is neither a [section] nor NAME = VALUE"
     return _plain(error)
+
+
+def _find_scripts_beside(config: Config, ini: str) -> None:
+    """Flask-Migrate keeps ``alembic.ini`` beside ``env.py`` and names no ``script_location`` in it."""
+    said = getattr(config, "get_alembic_option", config.get_main_option)("script_location")
+    if said is None and Path(ini).exists() and Path(ini).with_name("env.py").exists():
+        config.set_main_option("script_location", str(Path(ini).parent))
 
 
 def _offer_connection(config: Config, settings: Settings) -> None:

@@ -11,6 +11,7 @@ from migrator.database import connection_error
 from migrator.dialects import ErrorKind, ServerError, dialect_named, known
 from migrator.drivers import DRIVERS
 from migrator.environment.failures import no_such_revision, place_in
+from migrator.environment.flask_application import explained
 from migrator.environment.listing import relative
 from migrator.environment.state import Again, Run, RunAgain
 from migrator.errors import (
@@ -54,7 +55,7 @@ def translate(error: BaseException, config: Config, *, changed: bool = False) ->
     if found is not None and (found.kind.may_pass or found.kind in (ErrorKind.REFUSED, ErrorKind.POOLER)):
         source = "env.py or the settings that it reads"
         return connection_error(found, "env.py connects by itself", source, changed=changed)
-    missing = _missing_driver(error)
+    missing = _missing_driver(error) or explained(error)
     if missing is not None:
         return missing
     file, line = _place(error, config)

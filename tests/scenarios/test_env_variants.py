@@ -134,9 +134,7 @@ def test_a_run_leaves_what_bare_alembic_leaves_and_the_next_has_nothing_to_do(
 
 
 @each_variant
-def test_the_verdict_is_no_before_and_yes_after(
-    variant: Variant, install: Callable[..., Installed]
-) -> None:
+def test_the_verdict_is_no_before_and_yes_after(variant: Variant, install: Callable[..., Installed]) -> None:
     if variant.exit_code is not ExitCode.OK:
         pytest.skip("the test above")
     ours = install(variant)

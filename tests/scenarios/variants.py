@@ -162,6 +162,13 @@ VARIANTS = (
         says="env.py ended without running any migration",
     ),
     Variant(
+        "async_task_in_running_loop",
+        "`create_task()` where a loop is running already, else `asyncio.run()`",
+        "`migrator.aio.upgrade()` runs it outside of that loop",
+        "`migrator.upgrade()` called in a coroutine cannot: exit 21, with nothing applied",
+        variables=ASYNCPG,
+    ),
+    Variant(
         "connection_demanded",
         '`config.attributes["connection"]` is demanded',
         "a connection to the configured database is made for it",
@@ -282,6 +289,15 @@ VARIANTS = (
         applied={"public": (FIRST, SECOND)},
         second={"public": (FIRST, SECOND)},
         offline=Offline.FILES,
+    ),
+    Variant(
+        "flask_app_upgrades_first",
+        "a Flask application whose factory upgrades the database itself, before the command does",
+        "two runs in one process: its own first, then ours, which has nothing left to do",
+        "what the factory does by itself is not under the lock: switch it off for the job",
+        options=("-c", "migrations/alembic.ini"),
+        prepare=flask_init(),
+        program="flask",
     ),
     Variant(
         "named_sections",
