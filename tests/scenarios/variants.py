@@ -1,6 +1,7 @@
 """The table of ``env.py`` variants: what each does, what migrator does about it, and how it is steered.
 
-Each is a folder of ``env_variants/``, a whole project as its users have it. ``docs/env-py.md`` is made of this table.
+Each is a folder of ``env_variants/``, a whole project as its users have it. The tables of ``docs/env-py.md`` are made
+of those here: ``python -m tests.scenarios.variants`` writes them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from migrator.errors import ExitCode
-from tests.harness import Database, checked, parts_of, run_alembic, start
+from tests.harness import REPOSITORY, Database, checked, parts_of, run_alembic, start
 from tests.scenarios.shapes import Copy
 
 FIRST, SECOND, THIRD = "3f1c9a7e2b40", "8d24b6c0f5a1", "c7e05d93a86f"
@@ -23,10 +24,11 @@ NOTHING: Mapping[str, str] = {}
 class Offline(enum.Enum):
     """What becomes of ``--sql``."""
 
-    SAME = "the same SQL, and nothing connects"
-    ONLINE = "the same SQL; env.py connects all the same, so the database has to be there"
-    FILES = "env.py writes a file for each database"
-    REFUSED = "there is none, with bare Alembic neither"
+    SAME = "the same"
+    ONLINE = "the same, but connects"
+    FILES = "files"
+    CLEANER = "without what is printed beside it"
+    REFUSED = "none"
 
 
 @dataclass(frozen=True)
@@ -464,6 +466,7 @@ VARIANTS = (
         "logging_json",
         "JSON lines on standard output, and the URL printed",
         "what `env.py` writes goes to standard error with passwords masked; `--json` stays one document",
+        offline=Offline.CLEANER,
     ),
     Variant(
         "autogenerate_hooks",
@@ -502,3 +505,125 @@ VARIANTS = (
         applied={"public": (FIRST, SECOND, "v1.2.0_注文")},
     ),
 )
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A habit that no folder shows, for a test elsewhere proves as much: ``test`` is its name."""
+
+    does: str
+    ours: str
+    test: str
+
+
+PROVED_ELSEWHERE = (
+    Proof(
+        "SQL before `configure()` that nobody commits",
+        "exit 21 with the reason, where bare Alembic exits 0 with nothing applied",
+        "test_sql_before_configure_that_nobody_commits_is_no_success",
+    ),
+    Proof(
+        "a transaction with an old snapshot (REPEATABLE READ) that began before `configure()`",
+        "`env.py` runs again rather than migrate from what it saw before the lock was free",
+        "test_a_snapshot_from_before_configure",
+    ),
+    Proof(
+        "`with context.begin_transaction() as transaction: … transaction.rollback()`: a dry run",
+        "one transaction for the whole run; exit 21 after a dry one, for nothing is applied",
+        "test_a_dry_run_of_env_pys_own_leaves_nothing",
+    ),
+    Proof(
+        "`run_migrations()` without `begin_transaction()`",
+        "runs, with the commits that `env.py` makes",
+        "test_run_migrations_without_begin_transaction",
+    ),
+    Proof(
+        "`autocommit_block()` under `engine.begin()`",
+        "exit 20 with what to change, instead of Alembic's bare AssertionError",
+        "test_a_concurrent_index_build_under_an_outer_transaction_is_explained",
+    ),
+    Proof(
+        "an advisory lock of its own, in the transaction around everything",
+        "who waits for ours does not keep theirs: nobody waits for ever",
+        "test_a_lock_of_the_projects_own_that_it_takes_before_configure",
+    ),
+    Proof(
+        "waits for something before `configure()`",
+        "told of after 5 s, and can be stopped",
+        "test_an_env_py_that_waits_before_configure_is_told_of_and_can_be_stopped",
+    ),
+    Proof(
+        "credentials that only the engine's `creator` knows",
+        "verifying and cancelling connect as that engine does",
+        "test_credentials_that_only_the_engines_creator_knows",
+    ),
+    Proof(
+        "a `%` in the password, put into `set_main_option()` without doubling it",
+        'works, where bare Alembic fails with "invalid interpolation syntax"',
+        "test_a_percent_sign_in_a_password_reaches_the_database",
+    ),
+    Proof(
+        "two histories in one database, with version tables of their own",
+        "two targets with two locks: neither waits for the other",
+        "test_two_histories_in_one_database_are_two_targets_with_two_locks",
+    ),
+    Proof(
+        "tenants on one connection, of which one is rolled back",
+        "exit 21: what was applied to the others is no success of that one",
+        "test_a_tenant_whose_migrations_were_rolled_back_is_no_success_of_the_others",
+    ),
+    Proof(
+        "`on_version_apply` callbacks",
+        "are called as well as ours",
+        "test_the_projects_own_callback_hears_of_each_version_as_well",
+    ),
+    Proof(
+        "`os.chdir()`",
+        "relative paths stay what they were; afterwards the folder is as before",
+        "test_a_relative_script_location_survives_a_change_of_directory",
+    ),
+    Proof(
+        "`sys.exit(0)` at its end",
+        "the verdict counts, not the exit",
+        "test_sys_exit_0_at_the_end_of_env_py_is_no_failure",
+    ),
+    Proof(
+        "the same connection, kept open by an application that goes on with it",
+        "its settings are as before, and the lock is free",
+        "test_a_connection_that_the_application_keeps_open_is_as_it_was",
+    ),
+    Proof(
+        "a revision that ends its transaction itself (`COMMIT`)",
+        "not tried again, and not called undone",
+        "test_a_revision_that_leaves_its_transaction_is_not_tried_again_and_not_called_undone",
+    ),
+)
+
+DOCUMENT = REPOSITORY / "docs" / "env-py.md"
+
+
+def tables_of_the_document() -> dict[str, str]:
+    """The tables of ``docs/env-py.md``, by the name of the block that they stand in."""
+    folders = [
+        f"| {variant.does} | {variant.ours} | {variant.limits} | {variant.offline.value} |"
+        for variant in VARIANTS
+    ]
+    head = "| `env.py` | migrator | limits | `--sql` |\n|---|---|---|---|\n"
+    others = [f"| {proof.does} | {proof.ours} |" for proof in PROVED_ELSEWHERE]
+    return {
+        "variants": head + "\n".join(folders) + "\n",
+        "habits": "| `env.py` | migrator |\n|---|---|\n" + "\n".join(others) + "\n",
+    }
+
+
+def document(text: str) -> str:
+    """``text`` of the document with the tables as they have to be."""
+    for name, table in tables_of_the_document().items():
+        before, _, rest = text.partition(f"<!-- {name} -->\n")
+        _, _, after = rest.partition(f"<!-- /{name} -->\n")
+        text = f"{before}<!-- {name} -->\n{table}<!-- /{name} -->\n{after}"
+    return text
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document(DOCUMENT.read_text()))

@@ -11,7 +11,7 @@ depends_on = None
 
 def upgrade():
     op.create_index("ix_orders_customer", "orders", ["customer"])
-    op.bulk_insert(sa.table("migration_log", sa.column("revision")), [{"revision": revision}])
+    op.bulk_insert(sa.Table("migration_log", sa.MetaData(), sa.Column("revision", sa.Text)), [{"revision": revision}])
 
 
 def downgrade():
