@@ -22,7 +22,8 @@ MESSAGE_LIMIT = 1 << 17
 # What is imported before any run, and what a run then is.
 _PRELOADED = (
     "logging.config, click, dotenv, pydantic, mako.template, psycopg2, psycopg2.extras, sqlalchemy, "
-    "sqlalchemy.dialects.postgresql.psycopg2, alembic.context, alembic.config, alembic.script"
+    "sqlalchemy.dialects.postgresql.psycopg2, alembic.context, alembic.config, alembic.script, asyncio, asyncpg, "
+    "psycopg, sqlalchemy.ext.asyncio, sqlalchemy.dialects.postgresql.asyncpg"
 )
 _SERVE = f"import {_PRELOADED}\nfrom tests.prefork import serve\nserve()"
 

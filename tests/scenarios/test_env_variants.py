@@ -116,35 +116,47 @@ def install(tmp_path: Path, new_database: Callable[..., Database]) -> Iterator[C
     return make
 
 
-@each_variant
-def test_a_run_leaves_what_bare_alembic_leaves_and_the_next_has_nothing_to_do(
+@each_that_succeeds
+def test_of_five_runs_at_once_one_leaves_what_bare_alembic_leaves_and_the_next_has_nothing_to_do(
     variant: Variant, install: Callable[..., Installed]
 ) -> None:
     ours, reference = install(variant), install(variant)
+    racing = [ours.start("upgrade", variant.to) for _ in range(CONTENDERS)]
     alone = reference.bare("upgrade", variant.to)
+    for ended in [run.wait() for run in racing]:
+        assert ended.returncode == 0, ended.output
+    ours.assert_applied_once()
+    left = ours.left()
     if variant.bare:
         assert alone.returncode != 0, alone.output
         assert variant.bare in alone.output
     else:
         checked(alone)
-        if variant.bare_applies:
-            reference.assert_applied_once()
-    first = ours.migrator("upgrade", variant.to)
-    assert first.returncode == variant.exit_code, first.output
-    if variant.exit_code is not ExitCode.OK:
-        assert variant.says in first.stderr, first.output
-        assert ours.left() == reference.left()
-        assert ours.migrator("status", "--exit-code").returncode == variant.exit_code
-        return
-    ours.assert_applied_once()
-    left = ours.left()
-    if not variant.bare:
-        assert left == reference.left(), first.output
+        reference.assert_applied_once()
+        assert left == reference.left()
     again = ours.migrator("upgrade", variant.to)
     assert again.returncode == 0, again.output
     targets = sum(len(schemas) for schemas in (variant.applied, variant.second))
     assert again.stderr.count(NOTHING_TO_DO) == again.stderr.count("\nverified ") == targets, again.output
     assert ours.left() == left
+    for database in ours.databases:
+        assert nobody_holds_the_lock(database)
+
+
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant.exit_code is not ExitCode.OK])
+def test_what_bare_alembic_does_not_do_either_is_told(
+    variant: Variant, install: Callable[..., Installed]
+) -> None:
+    ours = install(variant)
+    before = ours.left()
+    alone = ours.bare("upgrade", variant.to)
+    assert (alone.returncode != 0) is bool(variant.bare), alone.output
+    assert variant.bare in alone.output
+    failed = ours.migrator("upgrade", variant.to)
+    assert failed.returncode == variant.exit_code, failed.output
+    assert variant.says in failed.stderr
+    assert ours.migrator("status", "--exit-code").returncode == variant.exit_code
+    assert ours.left() == before
 
 
 def test_a_second_database_is_gone_on_to_only_where_that_is_allowed(
@@ -175,28 +187,22 @@ def test_each_folder_is_in_the_table_and_each_other_proof_exists() -> None:
 
 
 @each_that_succeeds
-def test_the_verdict_is_no_before_and_yes_after(variant: Variant, install: Callable[..., Installed]) -> None:
+def test_the_verdict_is_no_before_and_yes_after_what_bare_alembic_does(
+    variant: Variant, install: Callable[..., Installed]
+) -> None:
     ours = install(variant)
-    wait = ("wait", "--for", "head", "--wait-timeout", "0")
     assert ours.migrator("status", "--exit-code").returncode == ExitCode.CHECK_SAYS_NO
-    assert ours.migrator(*wait).returncode == ExitCode.UNREACHABLE
-    # What bare Alembic has done counts like our own.
     checked(ours.migrator("upgrade", variant.to) if variant.bare else ours.bare("upgrade", variant.to))
     checked(ours.migrator("status", "--exit-code"))
-    checked(ours.migrator(*wait))
+    checked(ours.migrator("wait", "--for", "head", "--wait-timeout", "0"))
 
 
-@each_variant
-def test_of_five_runs_at_once_one_applies(variant: Variant, install: Callable[..., Installed]) -> None:
-    ours = install(variant)
-    racing = [ours.start("upgrade", variant.to) for _ in range(CONTENDERS)]
-    ended = [run.wait() for run in racing]
-    for run in ended:
-        assert run.returncode == variant.exit_code, run.output
-    if variant.exit_code is ExitCode.OK:
-        ours.assert_applied_once()
-    for database in ours.databases:
-        assert nobody_holds_the_lock(database)
+def test_to_wait_for_head_is_to_be_told_that_it_is_not_there(install: Callable[..., Installed]) -> None:
+    for folder in ("tenant_schemas", "two_databases", "async_asyncpg"):
+        ours = install(next(variant for variant in VARIANTS if variant.folder == folder))
+        waited = ours.migrator("wait", "--for", "head", "--wait-timeout", "0")
+        assert waited.returncode == ExitCode.UNREACHABLE, waited.output
+        assert "wanted" in waited.stderr
 
 
 @each_variant

@@ -42,7 +42,8 @@ class Variant:
     :ivar variables: what its user sets; ``more``: what they set for migrator in addition.
     :ivar ini: the driver of the URL that is written in ``alembic.ini``; None: it is not there.
     :ivar before: SQL that makes what the project expects in its databases.
-    :ivar bare: what bare Alembic says where it fails; ``bare_applies``: False where it ends well with nothing done.
+    :ivar bare: what bare Alembic says where it fails.
+    :ivar exit_code: of migrator, which then says ``says``; anything but 0: nothing is applied, by Alembic neither.
     :ivar applied: schema → the revisions that wrote into its ``migration_log``, in the first database;
         ``second``: the same in the second one.
     """
@@ -61,7 +62,6 @@ class Variant:
     prepare: Callable[[Copy], object] = lambda copy: None
     program: str = "alembic"
     bare: str = ""
-    bare_applies: bool = True
     exit_code: ExitCode = ExitCode.OK
     says: str = ""
     applied: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"public": ALL})
@@ -159,7 +159,6 @@ VARIANTS = (
         "`create_task()` in a loop that nobody runs",
         "exit 21: nothing was applied, where bare Alembic exits 0",
         variables=ASYNCPG,
-        bare_applies=False,
         exit_code=ExitCode.NOT_VERIFIED,
         says="env.py ended without running any migration",
     ),
