@@ -14,7 +14,8 @@ def render_item(type_, object_, autogen_context):
 
 
 def no_empty_revision(context, revision, directives):
-    if directives[0].upgrade_ops.is_empty():
+    autogenerating = getattr(context.config.cmd_opts, "autogenerate", False)
+    if autogenerating and directives[0].upgrade_ops.is_empty():
         directives[:] = []
 
 

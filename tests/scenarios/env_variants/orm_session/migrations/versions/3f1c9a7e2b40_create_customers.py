@@ -11,7 +11,9 @@ depends_on = None
 
 def upgrade():
     op.create_table("migration_log", sa.Column("revision", sa.Text))
-    op.create_table("customers", sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.Text))
+    op.create_table(
+        "customers", sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.Text, nullable=False)
+    )
     op.create_unique_constraint(op.f("uq_customers_email"), "customers", ["email"])
     op.execute("INSERT INTO migration_log VALUES ('3f1c9a7e2b40')")
 
