@@ -14,6 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from migrator.database import on_connection_like
 from migrator.dialects import ErrorKind
 from migrator.environment.failures import describe_failure, unloadable
+from migrator.environment.forked import children_end_here
 from migrator.environment.listing import ancestors, check_history, describe_step, goal_of
 from migrator.environment.state import Again, Held, Run, RunAgain, StepRun, TargetRun
 from migrator.errors import HistoryError, LockLost, LockTimeoutExhausted, MigrationFailed, MigratorError
@@ -271,7 +272,8 @@ class Steps:
                     step_run.step, step_run.number, step_run.total, lambda: self._look(held)
                 )
                 try:
-                    migrate(**arguments)
+                    with children_end_here():
+                        migrate(**arguments)
                     step_run.running = False
                     return
                 except Exception as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from migrator.errors import ExitCode
-from tests.harness import Completed, Database, checked, start
+from tests.harness import Completed, Database, Project, Revision, checked, start, table_revision
 from tests.scenarios.shapes import TOOLS, Copy
 from tests.scenarios.variants import ALL, PLACEHOLDER, flask, flask_init
 
@@ -184,3 +184,30 @@ def test_what_env_py_writes_on_standard_output_is_masked_and_not_in_the_document
     assert "migrating postgresql+psycopg2://" in done.stderr
     assert '"logger": "alembic.runtime.migration"' not in done.stdout
     assert url.split("@")[0].rsplit(":", 1)[1] not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("leaves", "code", "said"),
+    [
+        ("sys.exit(3)", 3, ""),
+        ("raise ValueError('of the child')", 1, "ValueError: of the child"),
+        ("return", 0, ""),
+    ],
+)
+def test_a_child_that_a_revision_forks_ends_where_the_revision_does(
+    project: Callable[..., Project], database: Database, leaves: str, code: int, said: str
+) -> None:
+    body = f"""
+op.execute("CREATE TABLE t_a1 ()")
+child = os.fork()
+if child == 0:
+    {leaves}
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == {code}
+"""
+    shop = project(
+        revisions=[Revision("a1", None, body, header="import os, sys"), table_revision("b2", "a1")]
+    )
+    done = shop.migrator("upgrade", check=True)
+    assert done.stderr.count("verified  at b2") == 1, done.output
+    assert said in done.stderr
+    assert (database.revisions, database.tables) == (["b2"], ["t_a1", "t_b2"])

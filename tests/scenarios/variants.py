@@ -134,7 +134,7 @@ VARIANTS = (
         "SIGTERM is noticed all the same, though uvloop takes Python's wakeup descriptor",
         variables=ASYNCPG,
     ),
-    Variant("async_anyio", "`anyio.run()`", "nothing special", variables=ASYNCPG),
+    Variant("async_anyio", "`anyio.run()`", "works as it is", variables=ASYNCPG),
     Variant(
         "async_op_run_async",
         "a revision calls `op.run_async()`",
@@ -446,7 +446,7 @@ VARIANTS = (
     Variant(
         "reads_heads_first",
         "reads the version with a `MigrationContext` of its own before `configure()`",
-        "nothing special: what counts is read under the lock",
+        "works as it is: what counts is read under the lock",
     ),
     Variant(
         "autocommit_blocks",
@@ -480,7 +480,7 @@ VARIANTS = (
         ini="psycopg2",
         offline=Offline.REFUSED,
     ),
-    Variant("sqlmodel", "SQLModel", "nothing special", applied={"public": (FIRST, SECOND)}),
+    Variant("sqlmodel", "SQLModel", "works as it is", applied={"public": (FIRST, SECOND)}),
     Variant(
         "expand_contract",
         "two branches: `expand@head`, then `contract@head`",
@@ -491,7 +491,8 @@ VARIANTS = (
     Variant(
         "revision_forks",
         "a revision starts processes (multiprocessing, `os.fork`, subprocess) and a thread",
-        "signals to its processes are not taken for signals to us; lock and connection stay with the parent",
+        "signals to its processes are not taken for signals to us; a child that leaves the revision by returning or "
+        "raising ends there, and does not roll the parent's transaction back",
         "what a child writes to the terminal itself is not masked",
         ini="psycopg2",
     ),
