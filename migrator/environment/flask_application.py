@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,15 +28,14 @@ def application_context(config: Config, environment: Path) -> Iterator[None]:
 
     The application is found as ``flask`` finds it: ``FLASK_APP``, also in ``.flaskenv``, else ``wsgi.py`` or
     ``app.py``. Where somebody, ``env.py`` included, has a context already, or no application is found,
-    nothing is done. The working directory is on ``sys.path`` meanwhile, as it is for ``flask``.
+    nothing is done. As with ``flask``, its folder stays on ``sys.path``.
 
     :raises Exception: what the import of the application, or its factory, raises.
     """
     if not _wanted(environment):
         yield
         return
-    path, variables = sys.path[:], dict(os.environ)
-    try:
+    with _dotenv():
         application = _load()
         if application is None:
             yield
@@ -45,10 +43,6 @@ def application_context(config: Config, environment: Path) -> Iterator[None]:
         with application.app_context():
             _configure(application, config)
             yield
-    finally:
-        sys.path[:] = path
-        for name in set(os.environ) - set(variables):
-            del os.environ[name]  # what .flaskenv and .env have added
 
 
 def explained(error: BaseException) -> ConfigurationError | None:
@@ -76,12 +70,26 @@ def _wanted(environment: Path) -> bool:
     return not has_app_context()
 
 
-def _load() -> Any:
-    from flask.cli import NoAppException, ScriptInfo, load_dotenv
+@contextlib.contextmanager
+def _dotenv() -> Iterator[None]:
+    """The variables of ``.flaskenv`` and ``.env`` meanwhile. What the application sets by itself stays."""
+    from flask.cli import load_dotenv
     from flask.helpers import get_load_dotenv
 
+    before = set(os.environ)
     if get_load_dotenv():
         load_dotenv()
+    added = set(os.environ) - before
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _load() -> Any:
+    from flask.cli import NoAppException, ScriptInfo
+
     name = os.environ.get("FLASK_APP")
     if not name and not any(Path(file).exists() for file in ("wsgi.py", "app.py")):
         return None  # env.py may have a way of its own; else `explained` is told

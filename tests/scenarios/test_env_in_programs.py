@@ -86,6 +86,26 @@ def test_the_configured_database_reaches_the_flask_application(database: Databas
     assert applied(database) == list(ALL)
 
 
+def test_an_application_that_sets_variables_when_it_is_imported_may_be_asked_for_again(
+    database: Database, tmp_path: Path
+) -> None:
+    copy = flask_project(tmp_path / "shop", database)
+    copy.replace("shop/__init__.py", 'os.environ["DATABASE_URL"]', 'os.environ["SHOP_DATABASE_URL"]')
+    copy.replace(
+        "shop/__init__.py",
+        "import os\n",
+        "import os\n\nos.environ.update(SHOP_DATABASE_URL=os.environ['DATABASE_URL'])\n",
+    )
+    program = """\
+import migrator
+
+for revision in ("+1", "head"):
+    migrator.upgrade(revision, config="migrations/alembic.ini")
+"""
+    checked(run_python(copy, program))
+    assert applied(database) == list(ALL)
+
+
 def test_a_program_within_its_application_context_migrates(database: Database, tmp_path: Path) -> None:
     copy = flask_project(tmp_path / "shop", database)
     (copy.path / ".flaskenv").unlink()
