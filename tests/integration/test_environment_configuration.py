@@ -22,24 +22,6 @@ from tests.integration.proving import (
 )
 
 
-def in_a_package(project: Project) -> None:
-    package = project.path / "shop"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (project.path / "migrations").rename(package / "migrations")
-
-
-def test_scripts_inside_a_package(proving: Proving) -> None:
-    ini = """\
-        [alembic]
-        script_location = shop:migrations
-        prepend_sys_path = .
-        sqlalchemy.url = {url}
-        """
-    proof = proving.prove(Shape(SHORTEST_ENV, ini=ini, prepare=in_a_package))
-    assert proof.database.tables == THREE_TABLES
-
-
 def test_a_version_table_of_its_own_in_a_schema_of_its_own(proving: Proving) -> None:
     env = f"""{ENGINE}
 with engine.connect() as connection:
@@ -124,20 +106,6 @@ with engine.connect() as connection:
     assert "given_by_variable.alembic_version" in tables(project.database)
 
 
-def test_another_section_of_the_ini_file(proving: Proving) -> None:
-    ini = """\
-        [alembic]
-        script_location = nowhere
-        [billing]
-        script_location = migrations
-        sqlalchemy.url = {url}
-        [tracking]
-        script_location = elsewhere
-        """
-    proof = proving.prove(Shape(SHORTEST_ENV, ini=ini), "-n", "billing")
-    assert proof.database.tables == THREE_TABLES
-
-
 def second_place(project: Project) -> None:
     """Two more bases, in folders of their own; one depends on a revision of the first."""
     for folder, revision in (
@@ -190,51 +158,6 @@ def test_a_revision_may_be_named_in_every_way_that_alembic_knows(proving: Provin
     assert project.database.revisions == ["a1f09c"]
 
 
-def only_pyproject(project: Project) -> None:
-    (project.path / "alembic.ini").unlink()
-    project.write(
-        "pyproject.toml",
-        """\
-        [project]
-        name = "shop"
-
-        [tool.alembic]
-        script_location = "%(here)s/migrations"
-        prepend_sys_path = ["."]
-        file_template = "%%(rev)s"
-        """,
-    )
-
-
-def test_a_project_that_is_configured_in_pyproject_alone(proving: Proving) -> None:
-    env = f"""\
-import os
-from alembic import context
-from sqlalchemy import create_engine
-
-with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
-    context.configure(connection=connection)
-{RUN}"""
-    shape = Shape(env, prepare=only_pyproject, variables={"DATABASE_URL": "{url}"})
-    assert proving.prove(shape).database.tables == THREE_TABLES
-
-
-def test_env_py_chooses_the_folder_of_the_revisions(proving: Proving) -> None:
-    env = f"""{ENGINE}
-with engine.connect() as connection:
-    context.script.version_locations = ["migrations/" + connection.dialect.name]
-    context.configure(connection=connection)
-{RUN}"""
-
-    def chosen_folder(project: Project) -> None:
-        project.versions.rename(project.path / "migrations" / "postgresql")
-        project.versions.mkdir()
-
-    proof = proving.prove(Shape(env, prepare=chosen_folder))
-    assert proof.database.tables == THREE_TABLES
-    assert proof.database.revisions == ["c3"]
-
-
 def test_a_keyword_that_alembic_does_not_know_passes_through(proving: Proving) -> None:
     env = f"""{ENGINE}
 with engine.connect() as connection:
@@ -255,24 +178,6 @@ with engine.connect() as connection:
     shape = Shape(env, prepare=lambda project: project.database.query("CREATE TABLE heard (one text)"))
     proof = proving.prove(shape)
     assert proof.database.query("SELECT one FROM heard ORDER BY 1") == [("a1",), ("b2",), ("c3",)]
-
-
-def test_an_env_py_that_asks_whether_alembic_runs_it_and_keeps_things_on_the_configuration(
-    proving: Proving,
-) -> None:
-    env = f"""{ENGINE}
-def migrate():
-    with engine.connect() as connection:
-        context.configure(connection=connection)
-        assert context.config.of_the_project == config.attributes["of the project"] == "kept"
-        with context.begin_transaction():
-            context.run_migrations()
-
-if __name__ == "env_py" and context._proxy is not None:
-    config.of_the_project = config.attributes["of the project"] = "kept"
-    migrate()
-"""
-    assert proving.prove(Shape(env)).database.tables == THREE_TABLES
 
 
 def test_sql_is_written_without_a_connection(proving: Proving, new_database: Callable[..., Database]) -> None:
