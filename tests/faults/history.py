@@ -13,6 +13,7 @@ STAYING = "staying"
 
 JOURNAL_MODULE = """\
 import os
+import select
 import sys
 import time
 
@@ -39,7 +40,7 @@ def stay(sleep):
             pass
     elif where:
         while not os.path.exists(where):
-            time.sleep(0.02)
+            select.select([], [], [], 0.02)
 """
 
 
@@ -73,9 +74,7 @@ def revision(id: str, down: str | None, body: str, *, message: str = "") -> Revi
 
 def write(path: Path, history: History, *, asynchronous: bool) -> Project:
     """The project, on no database of its own: each run is told one."""
-    project = write_project(
-        path, None, env="async" if asynchronous else "sync", revisions=history.revisions
-    )
+    project = write_project(path, None, env="async" if asynchronous else "sync", revisions=history.revisions)
     project.write("journal.py", JOURNAL_MODULE)
     return project
 
@@ -87,7 +86,7 @@ POSTGRESQL = History(
             None,
             'note("a1")\n'
             'op.execute("CREATE TABLE orders (id int PRIMARY KEY, note text)")\n'
-            'op.execute("INSERT INTO orders SELECT n, \'-\' FROM generate_series(1, 3) AS n")\n',
+            "op.execute(\"INSERT INTO orders SELECT n, '-' FROM generate_series(1, 3) AS n\")\n",
             message="orders",
         ),
         revision(
@@ -109,8 +108,8 @@ POSTGRESQL = History(
         ),
     ],
     (
-        "SELECT count(*), sum(total), (SELECT indisvalid FROM pg_index "
-        "WHERE indexrelid = to_regclass('ix_orders_total')) FROM orders",
+        """SELECT count(*), sum(total), (SELECT indisvalid FROM pg_index
+        WHERE indexrelid = to_regclass('ix_orders_total')) FROM orders""",
         (3, 6, True),
     ),
     {'relation "ix_orders_total" already exists': "DROP INDEX ix_orders_total"},
@@ -122,3 +121,21 @@ ORDINARY = History(
     {},
 )
 """Without the index: for faults that are about a transaction, in less time."""
+
+FILLING = History(
+    [
+        POSTGRESQL.revisions[0],
+        revision(
+            "b2",
+            "a1",
+            'note("b2")\n'
+            'op.execute("CREATE TABLE ballast (filler text)")\n'
+            'op.execute("ALTER TABLE ballast ALTER COLUMN filler SET STORAGE PLAIN")\n'
+            "op.execute(\"INSERT INTO ballast SELECT repeat('x', 1000) FROM generate_series(1, 50000)\")\n",
+            message="ballast",
+        ),
+    ],
+    ("SELECT count(*) FROM ballast", (50000,)),
+    {},
+)
+"""It needs some 55 MB."""

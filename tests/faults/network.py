@@ -29,9 +29,27 @@ class Network:
 
     def partition(self) -> None:
         """From now on every packet disappears, in both directions; no device goes down, no reset is sent."""
-        _ip("neigh", "replace", self.client_address, "lladdr", NOBODY, "dev", f"{self.name}h", "nud", "permanent")
+        _ip(
+            "neigh",
+            "replace",
+            self.client_address,
+            "lladdr",
+            NOBODY,
+            "dev",
+            f"{self.name}h",
+            "nud",
+            "permanent",
+        )
         self._inside(
-            "neigh", "replace", self.server_address, "lladdr", NOBODY, "dev", f"{self.name}c", "nud", "permanent"
+            "neigh",
+            "replace",
+            self.server_address,
+            "lladdr",
+            NOBODY,
+            "dev",
+            f"{self.name}c",
+            "nud",
+            "permanent",
         )
 
     def heal(self) -> None:

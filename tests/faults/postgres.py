@@ -1,41 +1,82 @@
-"""Where the PostgreSQL cells run: a server of one version, its pooler, and databases with an empty journal."""
+"""Where the PostgreSQL cells run: servers of one version, poolers, and databases with an empty journal."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from migrator import embedded
+import psycopg2
+
 from migrator.dialects.postgresql import KEY_SPACE
-from tests.faults.history import ORDINARY, POSTGRESQL
+from tests import harness
+from tests.faults.history import FILLING, ORDINARY, POSTGRESQL
 from tests.faults.wire import Address, PostgresReader
-from tests.harness import query
+from tests.harness import query, transaction
+from tests.servers import postgres as servers
+from tests.servers.pgbouncer import pgbouncer
 
 TEMPLATE = "faults_template"
-SETTINGS = {
-    "max_connections": "250",
-    "max_prepared_transactions": "0",
-    "log_min_messages": "fatal",
+SETTINGS = {"max_connections": "250", "log_min_messages": "fatal"}
+POOLER_SETTINGS = {
+    # Fifty contenders at once, each with up to three connections.
+    "default_pool_size": "200",
+    "max_client_conn": "1000",
+    # Otherwise nobody gets in for 15 s after the server was away.
+    "server_login_retry": "1",
 }
 JOURNAL = "CREATE TABLE journal (revision text, pid int, run text, at timestamptz DEFAULT clock_timestamp())"
 
 
-@dataclass(frozen=True)
+class Session:
+    """A superuser's connection in autocommit that is kept: a new one for each look would take most of the time."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+
+    def query(self, statement: str, parameters: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement; its rows, if it returns any. A connection that was lost meanwhile is made anew."""
+        if self._connection is not None:
+            try:
+                return self._run(statement, parameters)
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                if not self._connection.closed:
+                    raise
+        self._connection = psycopg2.connect(self._url)
+        self._connection.autocommit = True
+        return self._run(statement, parameters)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _run(self, statement: str, parameters: Sequence[object] | None) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+
 class PostgresDatabase:
     """A database of one trial, looked at past every relay and pooler."""
 
-    name: str
-    admin_url: str
-    place: Postgres
+    def __init__(self, name: str, url: str, place: Postgres) -> None:
+        self.name, self._url, self._place = name, url, place
+        self._session = Session(url)
 
     def query(self, statement: str, parameters: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement as superuser; its rows."""
-        return query(self.admin_url, statement, parameters)
+        return self._session.query(statement, parameters)
+
+    def close(self) -> None:
+        """No more looking."""
+        self._session.close()
 
     @property
     def versions(self) -> list[str]:
@@ -52,8 +93,7 @@ class PostgresDatabase:
     @property
     def holders(self) -> list[int]:
         """The process ids of those who hold a run lock in this database."""
-        rows = query(
-            self.place.admin_url,
+        rows = self._place.query(
             "SELECT DISTINCT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
             "WHERE l.locktype = 'advisory' AND l.classid = %s AND l.granted AND d.datname = %s",
             [KEY_SPACE, self.name],
@@ -63,8 +103,7 @@ class PostgresDatabase:
     @property
     def sessions(self) -> int:
         """How many clients' sessions there are in the database."""
-        rows = query(
-            self.place.admin_url,
+        rows = self._place.query(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'",
             [self.name],
         )
@@ -74,17 +113,22 @@ class PostgresDatabase:
     def sleeping(self) -> bool:
         """Whether somebody runs ``pg_sleep`` in it."""
         return bool(
-            query(
-                self.place.admin_url,
+            self._place.query(
                 "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'",
                 [self.name],
             )
         )
 
+    @property
+    def building_index(self) -> bool:
+        """Whether an index is being built in it."""
+        return bool(
+            self.query("SELECT 1 FROM pg_stat_progress_create_index WHERE datname = current_database()")
+        )
+
     def terminate_sessions(self) -> int:
         """End every session in the database; how many there were."""
-        rows = query(
-            self.place.admin_url,
+        rows = self._place.query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = %s AND backend_type = 'client backend'",
             [self.name],
@@ -93,9 +137,7 @@ class PostgresDatabase:
 
     def transaction(self, *statements: str) -> contextlib.AbstractContextManager[Any]:
         """A session of an application that has run the statements and keeps its transaction open."""
-        from tests.harness import transaction
-
-        return transaction(self.admin_url, *statements)
+        return transaction(self._url, *statements)
 
 
 class Postgres:
@@ -105,10 +147,17 @@ class Postgres:
     history = POSTGRESQL
     ordinary = ORDINARY
     reader = PostgresReader
+    filling = FILLING
     takes_lock = "pg_try_advisory_lock("
+    shortest_lock_timeout = "300ms"
 
     def __init__(self, server: Any) -> None:
         self.server = server
+        self._session = Session(self.admin_url)
+
+    def query(self, statement: str, parameters: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement as superuser in the database ``postgres``; its rows."""
+        return self._session.query(statement, parameters)
 
     @property
     def version(self) -> str:
@@ -125,9 +174,14 @@ class Postgres:
         """Where the server listens."""
         return (self.server.host, self.server.port)
 
+    @property
+    def major(self) -> int:
+        """18."""
+        return int(self.version.split(".")[0])
+
     def prepare(self) -> None:
         """Make the template that trials' databases are copied from."""
-        query(self.admin_url, f"CREATE DATABASE {TEMPLATE}")
+        self.query(f"CREATE DATABASE {TEMPLATE}")
         query(self.server.url(TEMPLATE), JOURNAL)
 
     def new_database(self, *, tablespace: str = "") -> PostgresDatabase:
@@ -135,8 +189,8 @@ class Postgres:
         name = f"fault_{secrets.token_hex(4)}"
         where = f" TABLESPACE {tablespace}" if tablespace else ""
         # Copied as files, which is the only way before version 15: quicker without fsync.
-        how = " STRATEGY file_copy" if int(self.version.split(".")[0]) >= 15 else ""
-        query(self.admin_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}{how}{where}")
+        how = " STRATEGY file_copy" if self.major >= 15 else ""
+        self.query(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}{how}{where}")
         return self.at(name)
 
     def at(self, name: str) -> PostgresDatabase:
@@ -145,7 +199,8 @@ class Postgres:
 
     def drop_database(self, database: PostgresDatabase) -> None:
         """Drop it with whoever is connected."""
-        query(self.admin_url, f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)")
+        database.close()
+        self.query(f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)")
 
     def url(self, driver: str, name: str, address: Address | None = None) -> str:
         """What a run is told: the database by that driver, at the server's or another address."""
@@ -154,18 +209,55 @@ class Postgres:
         host, port = address or self.address
         return urlunsplit((f"postgresql+{driver}", f"{login}@{host}:{port}", parts.path, "", ""))
 
+    def admit(self, network: str) -> None:
+        """Let clients of that network log in."""
+        with (self.server.data_directory / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {network} scram-sha-256\n")
+        self.query("SELECT pg_reload_conf()")
+
+    def make_tablespace(self, name: str, directory: Path) -> None:
+        """A tablespace in an existing directory."""
+        self.query(f"CREATE TABLESPACE {name} LOCATION '{directory}'")
+
+    def drop_tablespace(self, name: str) -> None:
+        """Drop an empty one."""
+        self.query(f"DROP TABLESPACE {name}")
+
+    # Servers beside the cell's own, for faults that end with a server or need a special one
+
+    def another(self, **options: str) -> contextlib.AbstractContextManager[Postgres]:
+        """One more server of the same version."""
+        return started(self.major, **options)
+
+    @contextlib.contextmanager
+    def standby(self) -> Iterator[Postgres]:
+        """A read-only standby that streams from this server."""
+        with servers.standby(self.server, SETTINGS) as server:
+            harness.wait_until(lambda: server.caught_up_with(self.server), "the standby has caught up")
+            yield Postgres(server)
+
+    @contextlib.contextmanager
+    def pooler(self, address: Address | None = None, **settings: str) -> Iterator[Address]:
+        """A PgBouncer in session mode before this server, or before another address of it."""
+        parts = urlsplit(self.admin_url)
+        host, port = address or self.address
+        login = parts.netloc.rpartition("@")[0]
+        origin = urlunsplit(parts._replace(netloc=f"{login}@{host}:{port}"))
+        with pgbouncer(origin, "session", {**POOLER_SETTINGS, **settings}) as pooler:
+            yield ("127.0.0.1", pooler.port)
+
 
 @contextlib.contextmanager
 def started(major: int, **options: str) -> Iterator[Postgres]:
     """A server of that version, with the template in it."""
-    with embedded.postgres(
-        bin_directory=programs(major), options={**SETTINGS, **options}
-    ) as server:
+    with servers.postgres(major, {**SETTINGS, **options}) as server:
         place = Postgres(server)
         place.prepare()
         yield place
 
 
-def programs(major: int) -> Path:
-    """The directory with the programs of that version."""
-    return embedded.bundled_bin_directories()[major]
+def pooler_version() -> str:
+    """``1.18.0``."""
+    program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+    written = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+    return written.split()[1]

@@ -78,10 +78,11 @@ class Cell:
     :param place: the running servers of the row's kind.
     :param address: where the runs connect to: the server, or the pooler before it.
     :param path: an empty directory for projects and logs.
+    :param whole: every boundary and every contender; otherwise some of them.
     """
 
-    def __init__(self, row: Row, place: Any, address: Address, path: Path) -> None:
-        self.row, self.place, self.address, self.path = row, place, address, path
+    def __init__(self, row: Row, place: Any, address: Address, path: Path, *, whole: bool = True) -> None:
+        self.row, self.place, self.address, self.path, self.whole = row, place, address, path, whole
         self.tally = Tally()
         self._projects: dict[int, Project] = {}
 
@@ -89,6 +90,18 @@ class Cell:
     def pooled(self) -> bool:
         """Runs go through a session pooler."""
         return self.row.route == "pgbouncer"
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the seconds; what is raised outside every trial is noted as well."""
+        begun = time.monotonic()
+        try:
+            yield
+        except Exception as error:
+            self.tally.trials += 1
+            self.tally.problems.append(("outside a trial", _words(error)))
+        finally:
+            self.tally.seconds = time.monotonic() - begun
 
     @contextlib.contextmanager
     def trial(
@@ -137,7 +150,7 @@ class Cell:
         return self._projects[key]
 
     def _note(self, trial: Trial, error: Exception) -> None:
-        what = str(error) if isinstance(error, AssertionError) else "".join(traceback.format_exception(error))
+        what = _words(error)
         self.tally.problems.append((trial.label, what))
         slug = re.sub(r"\W+", "-", trial.label)[:60].strip("-")
         log = self.path / f"{self.tally.trials:03d}-{slug}.log"
@@ -154,6 +167,8 @@ class Trial:
         self.cell, self.label, self.place, self.database = cell, label, place, database
         self.history, self.address = chosen, address
         self.started: list[Running] = []
+        self._goals: dict[int, str] = {}
+        self._recovered = False
         self._struck: float | None = None
         self._environment: dict[str, str] = {}
 
@@ -162,6 +177,7 @@ class Trial:
     def start(
         self,
         *options: str,
+        to: str = "head",
         stay: str = "",
         address: Address | None = None,
         env: Mapping[str, str] = NO_VARIABLES,
@@ -184,13 +200,14 @@ class Trial:
             **env,
         }
         project = self.cell.project(self.history)
-        arguments = ("upgrade", *options)
+        arguments = ("upgrade", *options, to)
         if within:
             command = (*within, sys.executable, "-m", "migrator", *arguments)
             run = harness.start(*command, env=variables, cwd=project.path)
         else:
             run = harness.start_migrator(*arguments, env=variables, cwd=project.path)
         self.started.append(run)
+        self._goals[run.pid] = to
         self.cell.tally.runs += 1
         return run
 
@@ -212,11 +229,16 @@ class Trial:
         code = completed.returncode
         self.cell.tally.codes[code] += 1
         if code == 0:
-            self._assert_head(completed)
+            self._assert_at(self._goals[run.pid], completed)
         assert code in codes, f"exit {code}, not one of {sorted(map(int, codes))}\n{completed.output}"
         if code not in (0, -signal.SIGKILL):
             assert_explained(completed)
         return completed
+
+    def move(self, place: Any) -> None:
+        """From now on the database is the one of that name on other servers, and what they hold counts."""
+        self.place = place
+        self.database = place.at(self.database.name)
 
     # The fault
 
@@ -241,7 +263,10 @@ class Trial:
     # What holds afterwards
 
     def recover(self) -> None:
-        """A plain rerun ends at head; or it says what is left, and another one does once that is removed."""
+        """A plain rerun ends at head; or it says what is left, and another does once that is removed. Once."""
+        if self._recovered:
+            return
+        self._recovered = True
         if self._struck is not None:
             self.wait_until_free()
         completed = self.ended(self.start(), (0, ExitCode.MIGRATION_FAILED))
@@ -253,10 +278,15 @@ class Trial:
             self.ended(self.start(), SETTLED)
         self._assert_applied_once()
 
-    def _assert_head(self, completed: Completed) -> None:
-        query, expected = self.history.content
-        found = (self.database.versions, sorted(set(self.database.journal)), self.database.query(query))
-        if found != ([self.history.head], sorted(self.history.ids), [expected]):
+    def _assert_at(self, goal: str, completed: Completed) -> None:
+        wanted = self.history.ids if goal == "head" else self.history.ids[: self.history.ids.index(goal) + 1]
+        query, content = self.history.content
+        found = [self.database.versions, sorted(set(self.database.journal))]
+        expected: list[object] = [wanted[-1:], wanted]
+        if goal == "head":
+            found.append(self.database.query(query))
+            expected.append([content])
+        if found != expected:
             self.cell.tally.lost += 1
             raise AssertionError(f"exit 0, and the database holds {found}\n{completed.output}")
 
@@ -286,3 +316,7 @@ def assert_explained(completed: Completed) -> None:
     )
     assert form.search(completed.stderr), f"not explained\n{completed.output}"
     assert "Traceback" not in completed.stderr, completed.output
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, AssertionError) else "".join(traceback.format_exception(error))

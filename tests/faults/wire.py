@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 Address = tuple[str, int]
 
+
 class Boundary(NamedTuple):
     """A request that was stopped: its number, from 1, and the statement."""
 
@@ -71,9 +72,7 @@ class Wire:
     :ivar address: where it listens.
     """
 
-    def __init__(
-        self, upstream: Address, reader: Callable[[], Reader] = PostgresReader
-    ) -> None:
+    def __init__(self, upstream: Address, reader: Callable[[], Reader] = PostgresReader) -> None:
         self.upstream = upstream
         self.new_reader = reader
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=200)
@@ -214,4 +213,3 @@ def _shut(end: socket.socket) -> None:
     with contextlib.suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
     end.close()
-
