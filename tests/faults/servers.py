@@ -86,10 +86,11 @@ def connections_exhausted(cell: Cell) -> None:
         ):
             go_on = cell.path / "exhausted"
             run = trial.staying(str(go_on), "--connect-timeout", "1s", "--wait-timeout", "3s")
+            trial.database.query("SELECT 1")  # From now on there is a connection to look with.
             with exhausted(place):
                 go_on.touch()
-                # A pooler keeps the run's own server connection, and has it for the question.
-                trial.ended(run, {0, ExitCode.UNREACHABLE} if cell.pooled else {ExitCode.UNREACHABLE})
+                # Its own connection ends first, and what that frees it may get again.
+                trial.ended(run, {0, ExitCode.UNREACHABLE})
 
 
 @contextlib.contextmanager

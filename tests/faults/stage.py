@@ -127,7 +127,7 @@ class Cell:
             place,
             database or place.new_database(),
             revisions or place.history,
-            address or self.address,
+            address or (self.address if place is self.place else place.address),
         )
         self.tally.trials += 1
         try:
@@ -168,7 +168,7 @@ class Trial:
         self.history, self.address = chosen, address
         self.started: list[Running] = []
         self._goals: dict[int, str] = {}
-        self._recovered = False
+        self._recovered = self._measured = False
         self._struck: float | None = None
         self._environment: dict[str, str] = {}
 
@@ -223,8 +223,13 @@ class Trial:
             harness.wait_until(lambda: self.database.sleeping, "the statement is under way")
         return run
 
-    def ended(self, run: Running, codes: Collection[int], *, timeout: float = 90) -> Completed:
-        """Wait for its end: the code has to be one of ``codes``, the screen has to explain it, 0 has to be true."""
+    def ended(
+        self, run: Running, codes: Collection[int], *, timeout: float = 90, forced: bool = False
+    ) -> Completed:
+        """Wait for its end: the code has to be one of ``codes``, the screen has to explain it, 0 has to be true.
+
+        :param forced: the process ends without unwinding, so it does not say what is true.
+        """
         completed = run.wait(timeout)
         code = completed.returncode
         self.cell.tally.codes[code] += 1
@@ -232,7 +237,7 @@ class Trial:
             self._assert_at(self._goals[run.pid], completed)
         assert code in codes, f"exit {code}, not one of {sorted(map(int, codes))}\n{completed.output}"
         if code not in (0, -signal.SIGKILL):
-            assert_explained(completed)
+            assert_explained(completed, forced=forced)
         return completed
 
     def move(self, place: Any) -> None:
@@ -251,6 +256,7 @@ class Trial:
         harness.wait_until(self._is_free, "the run lock is free", timeout=timeout)
         assert self._struck is not None, "struck before"
         seconds = time.monotonic() - self._struck
+        self._measured = True
         self.cell.tally.free_seconds = max(seconds, self.cell.tally.free_seconds or 0.0)
         return seconds
 
@@ -267,7 +273,7 @@ class Trial:
         if self._recovered:
             return
         self._recovered = True
-        if self._struck is not None:
+        if self._struck is not None and not self._measured:
             self.wait_until_free()
         completed = self.ended(self.start(), (0, ExitCode.MIGRATION_FAILED))
         if completed.returncode != 0:
@@ -307,15 +313,14 @@ class Trial:
             self.place.drop_database(self.database)
 
 
-def assert_explained(completed: Completed) -> None:
+def assert_explained(completed: Completed, *, forced: bool = False) -> None:
     """A failure ends with what failed, what is true (once there was a lock), what to do, and its code."""
     code = ExitCode(completed.returncode)
-    state = r"^state     .+" if "\nlock      held (pid" in completed.stderr else ""
+    state = r"^state     .+" if "\nlock      held (pid" in completed.stderr and not forced else ""
     form = re.compile(
         rf"^failed    .+{state}^next      .+^exit      {code:d} {re.escape(code.meaning)}$\s*\Z", re.M | re.S
     )
     assert form.search(completed.stderr), f"not explained\n{completed.output}"
-    assert "Traceback" not in completed.stderr, completed.output
 
 
 def _words(error: Exception) -> str:

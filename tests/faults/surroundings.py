@@ -53,12 +53,12 @@ def partition(cell: Cell) -> None:
 def black_hole(cell: Cell) -> None:
     """Everything is acknowledged and nothing arrives (a relay that hangs), so that no keepalive helps.
 
-    The deadline ends the run: exit 14. The lock is free when its connection is closed.
+    The deadline ends the run: exit 14, after the grace. The lock is free once its connection is closed.
     """
     with wire(cell) as relay, cell.trial("in a statement", revisions=cell.place.ordinary) as trial:
         run = trial.staying("statement", "--deadline", "4s", "--connect-timeout", "1s", address=relay.address)
         relay.freeze()
-        trial.ended(run, {ExitCode.DEADLINE})
+        trial.ended(run, {ExitCode.DEADLINE}, forced=True)
         trial.strike()
         relay.cut()
         trial.wait_until_free()
