@@ -58,6 +58,10 @@ def prove_identity(run: Run, held: Held, key: LockKey, lock: LockKey, pid: int) 
         raise RunAgain(Again.UNREACHABLE, "the configured database does not answer") from None
     if same:
         return
+    # A session that has ended in the meantime holds nothing either; asking on it raises what happened to it.
+    held.dialect.still_locked(held.raw, lock)
+    if not held.connection.in_transaction():
+        held.raw.commit()
     if run.targets and run.settings.allow_other_targets:
         return
     if run.targets:
