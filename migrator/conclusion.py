@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 
 from migrator import environment
+from migrator.database import NoAnswer
 from migrator.environment import Run, TargetRun
-from migrator.errors import ConnectionLost, MigratorError, VerificationFailed
+from migrator.errors import ConnectionLost, DatabaseUnreachable, MigratorError, VerificationFailed
 from migrator.events import InvalidIndexesFound, Verified
 from migrator.redaction import without_secret_literals
 from migrator.results import (
@@ -95,9 +96,9 @@ def _say_what_became_of_the_transaction(lost: ConnectionLost, results: Sequence[
 
 def _conclude_target(
     state: Run, target: TargetRun, failure: MigratorError | None
-) -> tuple[TargetResult, VerificationFailed | None]:
+) -> tuple[TargetResult, MigratorError | None]:
     truth: Truth | None = None
-    trouble = ""
+    trouble, passing = "", False
     try:
         timeout = state.settings.connect_timeout
         # Who was told to stop must not spend long on saying how far it came.
@@ -107,9 +108,12 @@ def _conclude_target(
         trouble = str(error)
         if failure is not None:
             failure.details = (*failure.details, trouble)
+    except NoAnswer:
+        trouble, passing = "nothing", True
     except Exception as error:
         found = target.dialect.read_error(error)
-        trouble = str(found) if found is not None else f"{type(error).__name__}"
+        trouble = str(found) if found is not None else type(error).__name__
+        passing = found is not None and found.kind.may_pass
     verified = failure is None and truth is not None and _same(truth.rows, target.goal)
     result = TargetResult(
         target=target.target,
@@ -122,7 +126,9 @@ def _conclude_target(
     )
     if verified and truth is not None:
         state.report(Verified(truth.rows, target.target))
-    return result, None if verified or failure is not None else _not_verified(state, target, truth, trouble)
+    if verified or failure is not None:
+        return result, None
+    return result, _not_verified(state, target, truth) if truth is not None else _unread(trouble, passing)
 
 
 def _invalid_indexes(state: Run, target: TargetRun, truth: Truth | None) -> tuple[InvalidIndex, ...]:
@@ -151,13 +157,17 @@ def _nothing_ran(state: Run) -> VerificationFailed:
     )
 
 
-def _not_verified(state: Run, target: TargetRun, truth: Truth | None, trouble: str) -> VerificationFailed:
-    if truth is None:
-        return VerificationFailed(
-            "the result could not be read",
-            details=(f"a new connection said: {trouble}",),
-            next_step="Run migrator status when the database answers again.",
-        )
+def _unread(trouble: str, passing: bool) -> MigratorError:
+    """No verdict. A database that is away for a while is none that says otherwise: another run can tell."""
+    kind = DatabaseUnreachable if passing else VerificationFailed
+    return kind(
+        "the result could not be read",
+        details=(f"a new connection said: {trouble}",),
+        next_step="Run the same command again when the database answers: it verifies, and applies what is missing.",
+    )
+
+
+def _not_verified(state: Run, target: TargetRun, truth: Truth) -> VerificationFailed:
     goal = ", ".join(sorted(target.goal)) or "base"
     rows = ", ".join(truth.rows) or "base"
     if state.ends_transaction_itself:
