@@ -1,0 +1,47 @@
+"""The fault suite as CI runs it: each fault once, on the newest server; ``make faults`` plays the whole matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import matrix, sudden
+from tests.faults.matrix import Fault, Servers
+from tests.faults.stage import Cell, Row
+
+SELECTION = matrix.selection()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Servers]:
+    """Servers that only this module uses: some faults stop them."""
+    with matrix.started(SELECTION[0][0].kind) as started:
+        yield started
+
+
+@pytest.mark.parametrize(("row", "fault"), SELECTION, ids=lambda one: one.name)
+def test_after_a_fault_nothing_is_applied_twice_and_nothing_is_lost_in_silence(
+    row: Row, fault: Fault, running: Servers, tmp_path: Path
+) -> None:
+    tally = matrix.play(row, fault, running, tmp_path, whole=False).tally
+    assert tally.problems == []
+    assert (tally.doubled, tally.lost) == (0, 0)
+    assert tally.trials == tally.passed > 0
+
+
+def test_a_session_that_ended_before_it_was_proved_is_not_taken_for_another_database(
+    running: Servers, tmp_path: Path
+) -> None:
+    cell = Cell(Row(SELECTION[0][0].kind, "psycopg2"), running.place, running.place.address, tmp_path)
+    first = next(iter(sudden.boundaries(cell)))
+    with sudden.wire(cell) as relay, cell.trial("after the lock was taken") as trial:
+        # The COMMIT after the statement that takes the lock.
+        run, held = sudden.held_at(trial, relay, first + 1, answered=True)
+        assert held is not None
+        assert held.text == "COMMIT"
+        trial.database.terminate_sessions()
+        relay.release()
+        trial.ended(run, {0})
+    assert cell.tally.problems == []
