@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers check bench readme lock clean
+.PHONY: help demo test test-containers check bench faults readme lock clean
 # Compiled files make each of the many short processes faster to start.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -32,6 +32,9 @@ check: $(STAMP) ## formatting, lint, types, import direction
 
 bench: $(STAMP) ## against bare Alembic, as ratios
 	$(RUN) -m benchmarks $(ARGS)
+
+faults: $(STAMP) ## everything that can break, on every server; root on Linux (ARGS="--only pg17 --fault sigkill")
+	$(RUN) -m tests.faults $(ARGS)
 
 readme: $(STAMP) ## write what the program prints into the README
 	$(RUN) -m tests.readme

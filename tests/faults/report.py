@@ -8,11 +8,11 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from migrator.durations import format_duration
-from tests.faults import matrix
+from tests.faults import crowds, matrix, sudden
 from tests.faults.matrix import Fault
 from tests.faults.stage import Row, Tally
 
@@ -52,6 +52,7 @@ class Played:
     """A play of the matrix.
 
     :ivar missing: kinds whose servers could not be had, with the reason.
+    :ivar whole: every boundary and contender; otherwise some.
     """
 
     counts: tuple[Count, ...]
@@ -60,7 +61,7 @@ class Played:
     seconds: float
     date: str
     machine: str
-    notes: Mapping[str, str] = field(default_factory=dict)
+    whole: bool
 
     @property
     def clean(self) -> bool:
@@ -79,6 +80,8 @@ def played(
     versions: Mapping[str, str],
     missing: Mapping[str, str],
     seconds: float,
+    *,
+    whole: bool,
 ) -> Played:
     """What was counted, with the versions of everything."""
     counts = tuple(
@@ -107,7 +110,7 @@ def played(
     machine = f"{cpus} CPU{'s' if cpus > 1 else ''}, {platform.system()} {platform.release().split('-')[0]}"
     everything = {**dict(sorted(versions.items())), "Python": platform.python_version(), **installed}
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return Played(counts, everything, dict(sorted(missing.items())), round(seconds), today, machine)
+    return Played(counts, everything, dict(sorted(missing.items())), round(seconds), today, machine, whole)
 
 
 def summary(result: Played) -> str:

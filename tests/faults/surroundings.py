@@ -68,7 +68,7 @@ def black_hole(cell: Cell) -> None:
 def _seen_from(cell: Cell, place: Any, net: network.Network) -> Iterator[tuple[str, int]]:
     """The address, inside the namespace, of the server or of a pooler before it."""
     if cell.pooled:
-        with place.pooler(listen_addr=net.server_address, **POOLER_KEEPALIVES) as (_, port):
+        with place.pooler(listen_addr=f"127.0.0.1,{net.server_address}", **POOLER_KEEPALIVES) as (_, port):
             yield (net.server_address, port)
     else:
         place.admit(f"{net.client_address}/32")
