@@ -27,6 +27,24 @@ PACKAGES = (
     "asyncmy",
 )
 DATA = "<!-- data\n"
+
+INTRODUCTION = (
+    "What happens to a run when something breaks, counted. Written by `make faults`, never by hand."
+)
+METHOD = """\
+In each trial the fault strikes a real run on a real server. Afterwards the same command is simply run again, and must
+bring the database to head, or say what is left (an index whose build was interrupted) so that it does once that is
+removed. Revisions write a row each into a journal: one that is applied twice shows, whatever its DDL hides. An exit
+code 0 is checked against the database, each other one against the codes that are right for the fault, and the screen
+must end with what failed, what is true, what to do, and the code.
+
+`54/54` is trials that were as they must be, of trials; the time is the longest from the fault until the run lock was
+free again, as polled from outside. Where a guarantee cannot be given: [guarantees](docs/guarantees.md)."""
+QUICK = f"This was a quick play: one of {sudden.EACH} boundaries, and {crowds.FEWER} contenders."
+AGAIN = """\
+`make faults ARGS="--write FAULTS.md"` plays the whole matrix and writes this page;
+`make faults ARGS="--only pg17-psycopg2-direct --fault sigkill"` plays one cell, `make faults ARGS=--list` names them.
+Root on Linux is needed for network namespaces and small disks."""
 KINDS = {"pg": "PostgreSQL ", "mariadb": "MariaDB ", "mysql": "MySQL ", "sqlite": "SQLite "}
 
 
@@ -135,44 +153,18 @@ def line(row: Row, fault: Fault, tally: Tally) -> str:
 
 def render(result: Played) -> str:
     """The page."""
-    took = format_duration(result.seconds)
-    parts = [
-        "# Faults",
-        "",
-        "What happens to a run when something breaks, counted. Written by `make faults`, never by hand.",
-        "",
-        f"**{summary(result)}**",
-        "",
-        "In each trial the fault strikes a real run on a real server; afterwards the same command is simply run again, and "
-        "must bring the database to head, or say what is left (an index whose build was interrupted) so that it does "
-        "once that is removed. Revisions write a row each into a journal: one that is applied twice shows, whatever "
-        "its DDL hides. An exit code 0 is checked against the database, each other one against the codes that are right "
-        "for the fault, and the screen must end with what failed, what is true, what to do, and the code.",
-        "",
-        "`54/54` is trials that were as they must be, of trials; the time is the longest from the fault until the run "
-        "lock was free again.",
-        "",
-        *_faults(result),
-    ]
+    parts = ["# Faults", "", INTRODUCTION, "", f"**{summary(result)}**", "", METHOD, ""]
+    if not result.whole:
+        parts += [QUICK, ""]
+    parts += _faults(result)
     for kind in dict.fromkeys(count.row.split("-")[0] for count in result.counts):
         parts += _table(kind, result)
     for kind, reason in result.missing.items():
-        parts += [f"Not run: {_named(kind)} ({reason}).", ""]
+        parts += [f"Not played: {_named(kind)} ({reason}).", ""]
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    parts += [
-        "## How this was made",
-        "",
-        f"{result.date}, {result.machine}, in {took}: {versions}.",
-        "",
-        '`make faults ARGS="--write FAULTS.md"` plays the whole matrix and writes this page; '
-        '`make faults ARGS="--only pg17-psycopg2-direct --fault sigkill"` plays one cell, '
-        "`make faults ARGS=--list` names them. Root on Linux is needed for network namespaces and small disks.",
-        "",
-        DATA + json.dumps(asdict(result), indent=None, separators=(",", ":")).replace('{"row"', '\n{"row"'),
-        "-->",
-        "",
-    ]
-    return "\n".join(parts)
+    made = f"{result.date}, {result.machine}, in {format_duration(result.seconds)}: {versions}."
+    data = json.dumps(asdict(result), separators=(",", ":")).replace('{"row"', '\n{"row"')
+    return "\n".join([*parts, "## How this was made", "", made, "", AGAIN, "", DATA + data, "-->", ""])
 
 
 def _faults(result: Played) -> list[str]:
