@@ -72,9 +72,13 @@ def revision(id: str, down: str | None, body: str, *, message: str = "") -> Revi
     return Revision(id, down, body, header="from journal import note, stay", message=message)
 
 
-def write(path: Path, history: History, *, asynchronous: bool) -> Project:
-    """The project, on no database of its own: each run is told one."""
-    project = write_project(path, None, env="async" if asynchronous else "sync", revisions=history.revisions)
+def write(path: Path, history: History, *, asynchronous: bool, env: str = "") -> Project:
+    """The project, on no database of its own: each run is told one.
+
+    :param env: the text of ``env.py``; empty: the usual one.
+    """
+    usual = "async" if asynchronous else "sync"
+    project = write_project(path, None, env=env or usual, revisions=history.revisions)
     project.write("journal.py", JOURNAL_MODULE)
     return project
 
@@ -139,3 +143,93 @@ FILLING = History(
     {},
 )
 """It needs some 55 MB."""
+
+MARIADB = History(
+    [
+        revision(
+            "a1",
+            None,
+            'op.execute("CREATE TABLE orders (id int PRIMARY KEY, note text) ENGINE = InnoDB")\n'
+            'note("a1")\n'
+            "op.execute(\"INSERT INTO orders VALUES (1, '-'), (2, '-'), (3, '-')\")\n",
+            message="orders",
+        ),
+        revision(
+            "b2",
+            "a1",
+            'op.execute("ALTER TABLE orders ADD COLUMN total int")\n'
+            'note("b2")\n'
+            "stay(\"SELECT BENCHMARK(1000000000000, SHA2('x', 512))\")\n"
+            'op.execute("UPDATE orders SET total = id")\n',
+            message="totals",
+        ),
+    ],
+    ("SELECT count(*), sum(total) FROM orders", (3, 6)),
+    {
+        "Table 'orders' already exists": "DROP TABLE orders",
+        "Duplicate column name 'total'": "ALTER TABLE orders DROP COLUMN total",
+    },
+)
+"""One DDL statement a revision, as the documentation advises: what a killed run leaves is that statement."""
+
+SQLITE = History(
+    [
+        revision(
+            "a1",
+            None,
+            'note("a1")\n'
+            'op.execute("CREATE TABLE orders (id int PRIMARY KEY, note text)")\n'
+            "op.execute(\"INSERT INTO orders VALUES (1, '-'), (2, '-'), (3, '-')\")\n",
+            message="orders",
+        ),
+        revision(
+            "b2",
+            "a1",
+            'op.execute("ALTER TABLE orders ADD COLUMN total int")\n'
+            'note("b2")\n'
+            'stay("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")\n'
+            'op.execute("UPDATE orders SET total = id")\n',
+            message="totals",
+        ),
+    ],
+    ("SELECT count(*), sum(total) FROM orders", (3, 6)),
+    {},
+)
+
+ENV_THAT_KILLS_ITSELF = """\
+import os
+import signal
+import sys
+
+from alembic import context
+from sqlalchemy import create_engine, event, pool
+
+engine = create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
+seen = []
+
+
+def boundary(name):
+    seen.append(" ".join(name.split()))
+    if os.environ.get("FAULT_KILL_AT") == str(len(seen)):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@event.listens_for(engine, "before_cursor_execute")
+def before_statement(connection, cursor, statement, *rest):
+    boundary(statement)
+
+
+@event.listens_for(engine, "commit")
+def before_commit(connection):
+    boundary("COMMIT")
+
+
+with engine.connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+    boundary("end")
+if "FAULT_KILL_AT" in os.environ:
+    print(f"boundaries {len(seen)}", file=sys.stderr)
+"""
+"""Where there is no wire: the process ends itself at the boundary that it is told."""

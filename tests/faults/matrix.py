@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults import crowds, postgres, servers, sudden, surroundings
+from tests.faults import crowds, mariadb, postgres, servers, sqlite, sudden, surroundings
 from tests.faults.stage import Cell, Row
 from tests.faults.wire import Address
 from tests.servers.postgres import VERSIONS
@@ -61,12 +61,26 @@ FAULTS = (
     Fault("failover", "Fail-over", servers.failover),
 )
 
-ROWS = tuple(
-    Row(f"pg{major}", driver, route)
-    for major in VERSIONS
-    for route in ROUTES
-    for driver in POSTGRESQL_DRIVERS
+ROWS = (
+    *(
+        Row(f"pg{major}", driver, route)
+        for major in VERSIONS
+        for route in ROUTES
+        for driver in POSTGRESQL_DRIVERS
+    ),
+    Row("mariadb", "pymysql"),
+    Row("mariadb", "aiomysql"),
+    Row("sqlite", "pysqlite"),
 )
+
+
+OTHERS_IN_CI = {
+    ("mariadb-pymysql-direct", "sigkill"),
+    ("mariadb-aiomysql-direct", "terminated"),
+    ("sqlite-pysqlite-direct", "sigkill"),
+    ("sqlite-pysqlite-direct", "contenders"),
+}
+"""Rows and faults of other databases that CI plays as well."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,14 @@ def family(kind: str) -> str:
 @contextlib.contextmanager
 def started(kind: str) -> Iterator[Servers]:
     """Start what the rows of that kind need."""
+    if kind == "mariadb":
+        with mariadb.started() as place:
+            yield Servers(place, None, {"MariaDB": place.version})
+        return
+    if kind == "sqlite":
+        with sqlite.started() as directory:
+            yield Servers(directory, None, {"SQLite": directory.version})
+        return
     with postgres.started(int(kind.removeprefix("pg"))) as place, place.pooler() as pooler:
         versions = {f"PostgreSQL {place.major}": place.version, "PgBouncer": postgres.pooler_version()}
         yield Servers(place, pooler, versions)
@@ -117,4 +139,6 @@ def selection() -> list[tuple[Row, Fault]]:
     newest = f"pg{max(VERSIONS)}"
     rows = [row for row in ROWS if row.kind == newest]
     order = [rows[index] for index in (0, 4, 2, 3, 1, 5)]
-    return [(order[number % len(order)], fault) for number, fault in enumerate(FAULTS)]
+    newest_server = [(order[number % len(order)], fault) for number, fault in enumerate(FAULTS)]
+    others = [cell for cell in cells() if (cell[0].name, cell[1].name) in OTHERS_IN_CI]
+    return [*newest_server, *others]

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 
 from migrator.dialects.postgresql import KEY_SPACE
+from migrator.embedded import StopMode
 from tests import harness
 from tests.faults.history import FILLING, ORDINARY, POSTGRESQL
 from tests.faults.wire import Address, PostgresReader
@@ -141,7 +142,17 @@ class PostgresDatabase:
 
 
 class Postgres:
-    """A running server of one version with everything that a fault of PostgreSQL needs; see :func:`postgres`."""
+    """A running server with everything that a fault needs; see :func:`started`.
+
+    :cvar history, ordinary, filling: what runs apply: usually, for faults about a transaction, and to fill a disk.
+    :cvar reader: reads what clients send.
+    :cvar env: the text of ``env.py``; empty: the usual one.
+    :cvar takes_lock: in the statement that asks for the run lock.
+    :cvar commits: in statements after which something stays.
+    :cvar watches_clients: the server ends the statement of a client that is gone.
+    :cvar names_blockers: who is in the way is named without further privileges and instruments.
+    :cvar tries_again: what a run says when it gave up a statement that waited for a lock, and will come back.
+    """
 
     dialect = "postgresql"
     history = POSTGRESQL
@@ -149,6 +160,11 @@ class Postgres:
     reader = PostgresReader
     filling = FILLING
     takes_lock = "pg_try_advisory_lock("
+    env = ""
+    commits = ("COMMIT", "CONCURRENTLY")
+    watches_clients = True
+    names_blockers = True
+    tries_again = r"\bblocked .* try 1, next in"
     shortest_lock_timeout = "300ms"
 
     def __init__(self, server: Any) -> None:
@@ -222,6 +238,10 @@ class Postgres:
     def drop_tablespace(self, name: str) -> None:
         """Drop an empty one."""
         self.query(f"DROP TABLESPACE {name}")
+
+    def restart(self, mode: StopMode) -> None:
+        """``immediate`` is a crash."""
+        self.server.restart(mode)
 
     # Servers beside the cell's own, for faults that end with a server or need a special one
 

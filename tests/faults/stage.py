@@ -146,7 +146,8 @@ class Cell:
         if key not in self._projects:
             asynchronous = self.row.driver in ASYNCHRONOUS
             path = self.path / f"project{len(self._projects) + 1}"
-            self._projects[key] = history.write(path, chosen, asynchronous=asynchronous)
+            env = self.place.env
+            self._projects[key] = history.write(path, chosen, asynchronous=asynchronous, env=env)
         return self._projects[key]
 
     def _note(self, trial: Trial, error: Exception) -> None:
@@ -260,6 +261,16 @@ class Trial:
         self.cell.tally.free_seconds = max(seconds, self.cell.tally.free_seconds or 0.0)
         return seconds
 
+    def end_orphan(self) -> None:
+        """Where the server goes on with a dead client's statement: another run says how that is ended."""
+        if self.place.watches_clients:
+            return
+        (pid,) = self.database.holders
+        refused = self.ended(self.start("--run-lock-timeout", "0"), {ExitCode.LOCKED_OUT})
+        assert f"KILL {pid} " in refused.stderr, refused.output
+        self.cell.tally.named += 1
+        self.database.terminate_sessions()
+
     def _is_free(self) -> bool:
         try:
             return not self.database.holders
@@ -275,7 +286,8 @@ class Trial:
         self._recovered = True
         if self._struck is not None and not self._measured:
             self.wait_until_free()
-        completed = self.ended(self.start(), (0, ExitCode.MIGRATION_FAILED))
+        failed = (ExitCode.MIGRATION_FAILED, ExitCode.HISTORY) if self.history.remedies else ()
+        completed = self.ended(self.start(), (0, *failed))
         if completed.returncode != 0:
             remedies = [do for said, do in self.history.remedies.items() if said in completed.stderr]
             assert remedies, f"what is left is not named\n{completed.output}"

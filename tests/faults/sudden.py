@@ -32,22 +32,42 @@ def sigkill(cell: Cell) -> None:
 
     No exit code of ours. Nothing that was committed is applied again; what an index build left is named.
     """
-    for number in boundaries(cell):
-        with wire(cell) as relay, cell.trial(f"before request {number}") as trial:
-            run, held = held_at(trial, relay, number)
-            trial.label = f"before request {number}: {held.text if held else 'none: it had ended'}"
-            trial.strike()
-            run.kill()
-            run.wait()
-            relay.cut()
-            trial.ended(run, {-signal.SIGKILL} if held else {0})
-            trial.wait_until_free()
+    if cell.place.reader is None:
+        _sigkill_from_inside(cell)
+    else:
+        for number in boundaries(cell):
+            _sigkill_before(cell, number)
     with cell.trial("in a statement") as trial:
         run = trial.staying("statement")
         trial.strike()
         run.kill()
         trial.ended(run, {-signal.SIGKILL})
+        trial.end_orphan()
         trial.wait_until_free()
+
+
+def _sigkill_before(cell: Cell, number: int) -> None:
+    with wire(cell) as relay, cell.trial(f"before request {number}") as trial:
+        run, held = held_at(trial, relay, number)
+        trial.label = f"before request {number}: {held.text if held else 'none: it had ended'}"
+        trial.strike()
+        run.kill()
+        run.wait()
+        relay.cut()
+        trial.ended(run, {-signal.SIGKILL} if held else {0})
+        trial.wait_until_free()
+
+
+def _sigkill_from_inside(cell: Cell) -> None:
+    with cell.trial("undisturbed") as trial:
+        ended = trial.ended(trial.start(env={"FAULT_KILL_AT": "never"}), {0})
+        count = int(ended.stderr.partition("boundaries ")[2].split()[0])
+    for number in range(1, count + 1, 1 if cell.whole else EACH):
+        with cell.trial(f"at boundary {number}") as trial:
+            run = trial.start(env={"FAULT_KILL_AT": str(number)})
+            trial.ended(run, {-signal.SIGKILL})
+            trial.strike()
+            trial.wait_until_free()
 
 
 def terminated(cell: Cell) -> None:
@@ -58,7 +78,7 @@ def terminated(cell: Cell) -> None:
     codes = {0, ExitCode.CONNECTION_LOST}
     numbers = boundaries(cell)
     for number, text in numbers.items():
-        for answered in (False, True) if "COMMIT" in text or "CONCURRENTLY" in text else (False,):
+        for answered in (False, True) if any(words in text for words in cell.place.commits) else (False,):
             moment = "after the server did" if answered else "before"
             with wire(cell) as relay, cell.trial(f"{moment} request {number}") as trial:
                 run, held = held_at(trial, relay, number, answered=answered)

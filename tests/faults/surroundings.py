@@ -61,6 +61,7 @@ def black_hole(cell: Cell) -> None:
         trial.ended(run, {ExitCode.DEADLINE}, forced=True)
         trial.strike()
         relay.cut()
+        trial.end_orphan()
         trial.wait_until_free()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,26 +17,28 @@ SELECTION = matrix.selection()
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Servers]:
-    """Servers that only this module uses: some faults stop them."""
-    with matrix.started(SELECTION[0][0].kind) as started:
-        yield started
+def running() -> Iterator[Callable[[str], Servers]]:
+    """Servers of a kind that only this module uses, started when first asked for: some faults stop them."""
+    with contextlib.ExitStack() as started:
+        yield functools.cache(lambda kind: started.enter_context(matrix.started(kind)))
 
 
 @pytest.mark.parametrize(("row", "fault"), SELECTION, ids=lambda one: one.name)
 def test_after_a_fault_nothing_is_applied_twice_and_nothing_is_lost_in_silence(
-    row: Row, fault: Fault, running: Servers, tmp_path: Path
+    row: Row, fault: Fault, running: Callable[[str], Servers], tmp_path: Path
 ) -> None:
-    tally = matrix.play(row, fault, running, tmp_path, whole=False).tally
+    tally = matrix.play(row, fault, running(row.kind), tmp_path, whole=False).tally
     assert tally.problems == []
     assert (tally.doubled, tally.lost) == (0, 0)
     assert tally.trials == tally.passed > 0
 
 
 def test_a_session_that_ended_before_it_was_proved_is_not_taken_for_another_database(
-    running: Servers, tmp_path: Path
+    running: Callable[[str], Servers], tmp_path: Path
 ) -> None:
-    cell = Cell(Row(SELECTION[0][0].kind, "psycopg2"), running.place, running.place.address, tmp_path)
+    row = Row(SELECTION[0][0].kind, "psycopg2")
+    place = running(row.kind).place
+    cell = Cell(row, place, place.address, tmp_path)
     first = next(iter(sudden.boundaries(cell)))
     with sudden.wire(cell) as relay, cell.trial("after the lock was taken") as trial:
         # The COMMIT after the statement that takes the lock.
