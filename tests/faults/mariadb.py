@@ -12,7 +12,7 @@ from tests.servers.mariadb import MariaDBServer, mariadb
 
 from migrator.dialects import LockKey
 from migrator.dialects.mysql import lock_name
-from tests.faults import history
+from tests.faults.history import MARIADB
 from tests.faults.wire import Address, MySQLReader
 
 JOURNAL = "CREATE TABLE journal (revision varchar(32), pid int, run varchar(32)) ENGINE = InnoDB"
@@ -73,7 +73,7 @@ class MariaDBDatabase:
 class MariaDB:
     """A running server; see :class:`tests.faults.postgres.Postgres`."""
 
-    history = ordinary = history.MARIADB
+    history = ordinary = MARIADB
     reader = MySQLReader
     env = ""
     takes_lock = "GET_LOCK("

@@ -164,8 +164,8 @@ class Postgres:
     commits = ("COMMIT", "CONCURRENTLY")
     watches_clients = True
     names_blockers = True
-    tries_again = r"\bblocked .* try 1, next in"
-    shortest_lock_timeout = "300ms"
+    tries_again = r"\btry \d+, next in"
+    shortest_lock_timeout = "1s"
 
     def __init__(self, server: Any) -> None:
         self.server = server

@@ -12,7 +12,7 @@ from typing import Any
 
 from migrator.dialects import LockKey
 from migrator.dialects.sqlite_lock import holder
-from tests.faults import history
+from tests.faults.history import ENV_THAT_KILLS_ITSELF, SQLITE
 from tests.faults.wire import Address
 
 KEY = LockKey("", "main", "alembic_version")
@@ -61,9 +61,9 @@ class SQLiteDatabase:
 class SQLite:
     """A directory; see :class:`tests.faults.postgres.Postgres`."""
 
-    history = ordinary = history.SQLITE
+    history = ordinary = SQLITE
     reader = None
-    env = history.ENV_THAT_KILLS_ITSELF
+    env = ENV_THAT_KILLS_ITSELF
     commits = ("COMMIT",)
     watches_clients = True
     names_blockers = False

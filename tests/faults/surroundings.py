@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -51,14 +52,15 @@ def partition(cell: Cell) -> None:
 
 
 def black_hole(cell: Cell) -> None:
-    """Everything is acknowledged and nothing arrives (a relay that hangs), so that no keepalive helps.
+    """Everything is acknowledged and nothing arrives (a relay that hangs), so that no keepalive helps; SIGTERM.
 
-    The deadline ends the run: exit 14, after the grace. The lock is free once its connection is closed.
+    Exit 143 when the grace of 10 s is over. The lock is free once that connection is closed.
     """
     with wire(cell) as relay, cell.trial("in a statement", revisions=cell.place.ordinary) as trial:
-        run = trial.staying("statement", "--deadline", "4s", "--connect-timeout", "1s", address=relay.address)
+        run = trial.staying("statement", "--connect-timeout", "1s", address=relay.address)
         relay.freeze()
-        trial.ended(run, {ExitCode.DEADLINE}, forced=True)
+        run.send_signal(signal.SIGTERM)
+        trial.ended(run, {ExitCode.TERMINATED}, timeout=30, forced=True)
         trial.strike()
         relay.cut()
         trial.end_orphan()
