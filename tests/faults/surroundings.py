@@ -12,9 +12,9 @@ from typing import Any
 
 from migrator import unprivileged
 from migrator.errors import ExitCode
-from tests.faults import network
 from tests.faults.stage import Cell
 from tests.faults.sudden import wire
+from tests.servers.network import Network, network
 
 POOLER_KEEPALIVES = {"tcp_keepalive": "1", "tcp_keepidle": "5", "tcp_keepintvl": "5", "tcp_keepcnt": "2"}
 """As for the migration's own connection: a pooler's default is the kernel's, two hours."""
@@ -29,7 +29,7 @@ def partition(cell: Cell) -> None:
     """
     quick = ("--connect-timeout", "1s")
     with (
-        network.network() as net,
+        network() as net,
         cell.place.another(listen_addresses=f"127.0.0.1,{net.server_address}") as place,
         _seen_from(cell, place, net) as address,
         cell.trial("in a statement", place=place, revisions=place.ordinary) as busy,
@@ -37,10 +37,10 @@ def partition(cell: Cell) -> None:
     ):
         go_on = cell.path / "partition"
         runs = {
-            busy: busy.staying("statement", *quick, address=address, within=net.command),
-            idle: idle.staying(str(go_on), *quick, address=address, within=net.command),
+            busy: busy.staying("statement", *quick, address=address, within=net.inside()),
+            idle: idle.staying(str(go_on), *quick, address=address, within=net.inside()),
         }
-        net.partition()
+        net.tear()
         for trial in runs:
             trial.strike()
         for trial in runs:
@@ -48,7 +48,7 @@ def partition(cell: Cell) -> None:
         go_on.touch()
         for trial, run in runs.items():
             trial.ended(run, {ExitCode.CONNECTION_LOST})
-        net.heal()
+        net.mend()
 
 
 def black_hole(cell: Cell) -> None:
@@ -68,7 +68,7 @@ def black_hole(cell: Cell) -> None:
 
 
 @contextlib.contextmanager
-def _seen_from(cell: Cell, place: Any, net: network.Network) -> Iterator[tuple[str, int]]:
+def _seen_from(cell: Cell, place: Any, net: Network) -> Iterator[tuple[str, int]]:
     """The address, inside the namespace, of the server or of a pooler before it."""
     if cell.pooled:
         with place.pooler(listen_addr=f"127.0.0.1,{net.server_address}", **POOLER_KEEPALIVES) as (_, port):
