@@ -225,12 +225,6 @@ class Postgres:
         host, port = address or self.address
         return urlunsplit((f"postgresql+{driver}", f"{login}@{host}:{port}", parts.path, "", ""))
 
-    def admit(self, network: str) -> None:
-        """Let clients of that network log in."""
-        with (self.server.data_directory / "pg_hba.conf").open("a") as rules:
-            rules.write(f"host all all {network} scram-sha-256\n")
-        self.query("SELECT pg_reload_conf()")
-
     def make_tablespace(self, name: str, directory: Path) -> None:
         """A tablespace in an existing directory."""
         self.query(f"CREATE TABLESPACE {name} LOCATION '{directory}'")

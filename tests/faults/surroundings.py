@@ -74,7 +74,7 @@ def _seen_from(cell: Cell, place: Any, net: Network) -> Iterator[tuple[str, int]
         with place.pooler(listen_addr=f"127.0.0.1,{net.server_address}", **POOLER_KEEPALIVES) as (_, port):
             yield (net.server_address, port)
     else:
-        place.admit(f"{net.client_address}/32")
+        place.server.admit(net.client_address)
         yield (net.server_address, place.address[1])
 
 
