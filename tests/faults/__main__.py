@@ -36,7 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.list:
         print("\n".join(f"{row.name:30} {fault.name}" for row, fault in wanted))
         return 0
-    shutil.rmtree(LOGS, ignore_errors=True)
     played = Playing(wanted, asked.jobs, whole=not asked.quick).play()
     if asked.write:
         Path(asked.write).write_text(report.render(played))
@@ -110,6 +109,7 @@ class Playing:
 
     def _play(self, row: Row, fault: Fault, running: matrix.Servers) -> None:
         path = (LOGS / row.name / fault.name).resolve()
+        shutil.rmtree(path, ignore_errors=True)
         cell = matrix.play(row, fault, running, path, whole=self._whole)
         self._tallies[(row, fault)] = cell.tally
         if not cell.tally.problems:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import pymysql
-from tests.servers.mariadb import MariaDBServer, mariadb
 
 from migrator.dialects import LockKey
 from migrator.dialects.mysql import lock_name
 from tests.faults.history import MARIADB
 from tests.faults.wire import Address, MySQLReader
+from tests.servers.mariadb import MariaDBServer, mariadb
 
 JOURNAL = "CREATE TABLE journal (revision varchar(32), pid int, run varchar(32)) ENGINE = InnoDB"
 
