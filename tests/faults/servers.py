@@ -146,13 +146,16 @@ def failover(cell: Cell) -> None:
             trial.strike()
             primary.server.stop("immediate")
             second.server.promote()
-            trial.ended(run, AWAY)
             trial.move(second)
+            trial.wait_until_free()
+            trial.ended(run, AWAY)
             with _reached(cell, second) as moved:
                 trial.address = moved
                 trial.recover()
         with second.standby() as third, _reached(cell, third) as address:
             _read_only_at_first(cell, second, third, address)
+            with third.standby() as fourth:
+                _never_got(cell, third, fourth)
 
 
 def _read_only_at_first(cell: Cell, primary: Any, standby: Any, address: Address) -> None:
@@ -169,6 +172,33 @@ def _read_only_at_first(cell: Cell, primary: Any, standby: Any, address: Address
         run.wait_for_line("read-only standby")
         standby.server.promote()
         trial.ended(run, {0})
+
+
+def _never_got(cell: Cell, primary: Any, standby: Any) -> None:
+    database = primary.new_database()
+    wait_until(lambda: standby.server.caught_up_with(primary.server), "the standby has caught up")
+    standby.server.stop("fast")
+    with (
+        _reached(cell, primary) as address,
+        cell.trial(
+            "commits that an asynchronous standby never got",
+            place=primary,
+            database=database,
+            address=address,
+            revisions=primary.ordinary,
+        ) as trial,
+    ):
+        trial.ended(trial.start(), {0})
+        primary.server.stop("immediate")
+        standby.server.start()
+        standby.server.promote()
+        trial.move(standby)
+        with _reached(cell, standby) as moved:
+            trial.address = moved
+            answer = trial.status()
+            assert answer.returncode == ExitCode.CHECK_SAYS_NO, answer.output
+            assert "2 pending: a1, b2" in answer.stdout, answer.output
+            trial.recover()
 
 
 @contextlib.contextmanager

@@ -171,7 +171,6 @@ class Trial:
         self._goals: dict[int, str] = {}
         self._recovered = self._measured = False
         self._struck: float | None = None
-        self._environment: dict[str, str] = {}
 
     # Runs
 
@@ -191,15 +190,7 @@ class Trial:
         :param address: in the place of the trial's.
         :param within: a command that is to start Python (``ip netns exec …``).
         """
-        url = self.place.url(self.cell.row.driver, self.database.name, address or self.address)
-        variables = {
-            "MIGRATOR_DATABASE_URL": url,
-            "FAULT_RUN": secrets.token_hex(4),
-            **({"MIGRATOR_POOLER": "session"} if self.cell.pooled else {}),
-            **({"FAULT_STAY": stay} if stay else {}),
-            **self._environment,
-            **env,
-        }
+        variables = {**self._variables(address), **({"FAULT_STAY": stay} if stay else {}), **env}
         project = self.cell.project(self.history)
         arguments = ("upgrade", *options, to)
         if within:
@@ -212,9 +203,15 @@ class Trial:
         self.cell.tally.runs += 1
         return run
 
-    def always(self, **variables: str) -> None:
-        """Variables of every run of this trial, the rerun included."""
-        self._environment.update(variables)
+    def status(self) -> Completed:
+        """The answer of ``migrator status --exit-code``."""
+        path = self.cell.project(self.history).path
+        return harness.run_migrator("status", "--exit-code", env=self._variables(), cwd=path)
+
+    def _variables(self, address: Address | None = None) -> dict[str, str]:
+        url = self.place.url(self.cell.row.driver, self.database.name, address or self.address)
+        pooled = {"MIGRATOR_POOLER": "session"} if self.cell.pooled else {}
+        return {"MIGRATOR_DATABASE_URL": url, "FAULT_RUN": secrets.token_hex(4), **pooled}
 
     def staying(self, where: str, *options: str, **more: Any) -> Running:
         """A run that holds the lock and stays in ``b2``."""
