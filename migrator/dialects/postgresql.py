@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 KEY_SPACE = 0x6D696772
 """First half of every advisory lock key of ours. The two-integer form never meets a one-bigint key of a project."""
 
+AUTOVACUUM_MILLISECONDS = 200
+"""How much longer than the server's ``deadlock_timeout`` a statement waits for a lock, by default."""
+
+LONGEST_DEADLOCK_MILLISECONDS = 2000
+"""Where ``deadlock_timeout`` is longer (its default is 1 s), waiting for it would stop the traffic for too long."""
+
 CLIENT_CHECK_MILLISECONDS = 500
 """``client_connection_check_interval``: after SIGKILL a statement and its lock ended within 0.9 s (measured)."""
 
@@ -174,6 +180,15 @@ class PostgreSQL:
         chosen = milliseconds(options.lock_timeout)
         if options.keep_lock_timeout and session.previous["lock_timeout"] != "0":
             chosen = session.previous["lock_timeout"]
+        elif options.keep_lock_timeout:
+            # It is after this time that a waiting statement has the server cancel an autovacuum in its way; one that
+            # gives up before, or at the same moment, would never get past it.
+            ((least,),) = rows(
+                raw,
+                "SELECT ceil(extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000)::int",
+            )
+            if least <= LONGEST_DEADLOCK_MILLISECONDS:
+                chosen = milliseconds(max(options.lock_timeout, (least + AUTOVACUUM_MILLISECONDS) / 1000))
         wanted = {
             "lock_timeout": chosen,
             "application_name": options.application_name,
@@ -299,8 +314,8 @@ class PostgreSQL:
             )
             for number, application, user, state, since in rows(
                 raw,
-                "SELECT a.pid, a.application_name, a.usename, a.state, "
-                "extract(epoch FROM clock_timestamp() - a.state_change) "
+                "SELECT a.pid, coalesce(nullif(a.application_name, ''), nullif(a.backend_type, 'client backend')), "
+                "a.usename, a.state, extract(epoch FROM clock_timestamp() - a.state_change) "
                 f"FROM unnest(pg_blocking_pids({pid})) AS b (pid) "
                 "JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid ORDER BY a.state_change",
             )
