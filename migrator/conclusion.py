@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from migrator import environment
 from migrator.database import NoAnswer
-from migrator.environment import Run, TargetRun
+from migrator.environment import Noted, Run, TargetRun
 from migrator.errors import ConnectionLost, DatabaseUnreachable, MigratorError, VerificationFailed
 from migrator.events import InvalidIndexesFound, Verified
 from migrator.redaction import without_secret_literals
@@ -186,9 +186,12 @@ def _not_verified(state: Run, target: TargetRun, truth: Truth) -> VerificationFa
     )
 
 
-def _statements(texts: list[str]) -> tuple[Statement, ...]:
-    named = tuple(Statement(without_secret_literals(text)) for text in texts[:MOST_STATEMENTS])
-    return named if len(texts) <= MOST_STATEMENTS else (*named, Statement("… and more"))
+def _statements(noted: list[Noted]) -> tuple[Statement, ...]:
+    named = tuple(
+        Statement((f"{one.times} × " if one.times > 1 else "") + without_secret_literals(one.text))
+        for one in noted[:MOST_STATEMENTS]
+    )
+    return named if len(noted) <= MOST_STATEMENTS else (*named, Statement("… and more"))
 
 
 def _step_results(state: Run, target: TargetRun, truth: Truth | None) -> list[StepResult]:

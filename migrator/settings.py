@@ -164,7 +164,8 @@ class Settings(BaseModel):
     lock_timeout: Duration = Field(
         default=1.0,
         description="Longest wait of a statement for a lock on a table (PostgreSQL's lock_timeout, MySQL's "
-        "lock_wait_timeout); then the revision is rolled back and tried again.",
+        "lock_wait_timeout); then the revision is rolled back and tried again. Where it is not set, on PostgreSQL "
+        "0.2 s longer than deadlock_timeout, after which the server cancels an autovacuum in the way.",
     )
     lock_retry_timeout: DurationOrZero = Field(
         default=120.0,

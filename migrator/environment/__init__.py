@@ -27,7 +27,16 @@ from migrator.environment.flask_application import application_context
 from migrator.environment.listing import ancestors, database_ahead, pending, relative, unknown_revisions
 from migrator.environment.script import graph_of, install_lazy_revision_map
 from migrator.environment.seam import Seam
-from migrator.environment.state import Again, LearnSecret, Reading, Run, RunAgain, Supervisor, TargetRun
+from migrator.environment.state import (
+    Again,
+    LearnSecret,
+    Noted,
+    Reading,
+    Run,
+    RunAgain,
+    Supervisor,
+    TargetRun,
+)
 from migrator.environment.surroundings import alone, turn
 from migrator.errors import MigratorError
 from migrator.results import WrittenRevision
@@ -233,6 +242,7 @@ __all__ = [
     "Config",
     "ImportFailure",
     "LearnSecret",
+    "Noted",
     "Reading",
     "Run",
     "RunAgain",

@@ -118,6 +118,22 @@ class Reading(Protocol):
 
 
 @dataclass(slots=True)
+class Noted:
+    """A statement that was run, so many times in a row."""
+
+    text: str
+    times: int = 1
+
+
+def _add(noted: list[Noted], more: Noted) -> None:
+    """A backfill in batches is one line, and not as many as there were batches."""
+    if noted and noted[-1].text == more.text:
+        noted[-1].times += more.times
+    else:
+        noted.append(Noted(more.text, more.times))
+
+
+@dataclass(slots=True)
 class StepRun:
     """One planned step: what was tried and what came of it.
 
@@ -132,8 +148,8 @@ class StepRun:
     tries: int = 0
     autocommit: bool = False
     running: bool = False
-    committed: list[str] = field(default_factory=list)
-    open_statements: list[str] = field(default_factory=list)
+    committed: list[Noted] = field(default_factory=list)
+    open_statements: list[Noted] = field(default_factory=list)
     blockers: tuple[Blocker, ...] = ()
     began: float = 0.0
     duration: float = 0.0
@@ -151,11 +167,12 @@ class StepRun:
     def note(self, statement: str) -> None:
         """``statement`` succeeded; one more than can be named is kept, to tell that there were more."""
         if self.running and len(self.committed) + len(self.open_statements) <= MOST_STATEMENTS:
-            self.open_statements.append(statement)
+            _add(self.open_statements, Noted(statement))
 
     def commit(self) -> None:
         """What was open is committed."""
-        self.committed += self.open_statements
+        for noted in self.open_statements:
+            _add(self.committed, noted)
         self.open_statements.clear()
 
 

@@ -538,3 +538,19 @@ def test_a_process_that_a_revision_leaves_behind_does_not_keep_the_lock(make: Ma
         "the lock is free",
         5,
     )
+
+
+def test_a_backfill_in_batches_is_one_line_of_what_is_left(make: MakeProject) -> None:
+    body = """
+        op.create_table("one", sa.Column("id", sa.Integer))
+        with op.get_context().autocommit_block():
+            for number in range(40):
+                op.get_bind().execute(sa.text("INSERT INTO one VALUES (:id)"), {"id": number})
+        op.execute("INSERT INTO nowhere VALUES (1)")
+    """
+    failed = make([Revision("a1", None, body)]).migrator("upgrade")
+    assert failed.returncode == 20, failed.output
+    left = failed.stderr.split("left ")[1].split("next ")[0]
+    assert "CREATE TABLE one" in left
+    assert left.count("INSERT INTO one") == 1
+    assert "40 × INSERT INTO one VALUES" in left
