@@ -18,9 +18,10 @@ from migrator.dialects import (
     rows,
     sockets,
 )
+from migrator.dialects.postgresql_activity import activity_of, holder_where
 from migrator.dialects.postgresql_errors import read_error
 from migrator.errors import LockUnusable
-from migrator.results import Activity, Blocker, InvalidIndex, LockHolder, Progress
+from migrator.results import Activity, InvalidIndex, LockHolder
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -253,24 +254,7 @@ class PostgreSQL:
         return bool(first) and bool(second)
 
     def holder(self, raw: RawConnection, key: LockKey) -> LockHolder | None:
-        found = rows(
-            raw,
-            "SELECT l.pid, a.application_name, a.usename, a.state, "
-            "extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.state_change)), a.query "
-            "FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid "
-            f"WHERE {_lock_row(key)} LIMIT 1",
-        )
-        if not found:
-            return None
-        pid, application, user, state, since, statement = found[0]
-        return LockHolder(
-            pid=int(pid),
-            application=str(application or ""),
-            user=str(user or ""),
-            state=str(state or ""),
-            since_seconds=max(0.0, float(since or 0)),
-            statement=str(statement or ""),
-        )
+        return holder_where(raw, _lock_row(key))
 
     def ending(self, holder: LockHolder) -> str:
         return f"SELECT pg_terminate_backend({holder.pid})"
@@ -290,37 +274,7 @@ class PostgreSQL:
         rows(raw, f"SELECT pg_cancel_backend({int(backend_pid)})")
 
     def activity(self, raw: RawConnection, backend_pid: int) -> Activity:
-        pid = int(backend_pid)
-        own = rows(
-            raw,
-            "SELECT a.query, extract(epoch FROM clock_timestamp() - a.query_start), "
-            "(SELECT string_agg(DISTINCT l.relation::regclass::text, ', ') FROM pg_catalog.pg_locks l "
-            f"WHERE l.pid = {pid} AND NOT l.granted AND l.relation IS NOT NULL "
-            "AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d "
-            "WHERE d.datname = current_database())) "
-            f"FROM pg_catalog.pg_stat_activity a WHERE a.pid = {pid} AND a.state = 'active'",
-        )
-        if not own:
-            return Activity()
-        statement, seconds, relation = own[0]
-        blockers = tuple(
-            Blocker(
-                pid=int(number),
-                application=str(application or ""),
-                user=str(user or ""),
-                state=str(state or ""),
-                since_seconds=max(0.0, float(since or 0)),
-                relation=str(relation or ""),
-            )
-            for number, application, user, state, since in rows(
-                raw,
-                "SELECT a.pid, coalesce(nullif(a.application_name, ''), nullif(a.backend_type, 'client backend')), "
-                "a.usename, a.state, extract(epoch FROM clock_timestamp() - a.state_change) "
-                f"FROM unnest(pg_blocking_pids({pid})) AS b (pid) "
-                "JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid ORDER BY a.state_change",
-            )
-        )
-        return Activity(str(statement or ""), max(0.0, float(seconds or 0)), blockers, _progress(raw, pid))
+        return activity_of(raw, int(backend_pid))
 
     def version_table(self, raw: RawConnection, table: str, schema: str | None) -> tuple[str, str] | None:
         name = identifier(table) if schema is None else f"{identifier(schema)}.{identifier(table)}"
@@ -405,35 +359,3 @@ def _socket_number(raw: RawConnection) -> int | None:
         return int(driver._transport.get_extra_info("socket").fileno())  # asyncpg, whose public API has none
     except Exception:
         return None
-
-
-_PROGRESS = """
-SELECT p.phase, p.done, p.total, p.unit FROM (
-  SELECT pid, phase,
-    CASE WHEN phase LIKE 'waiting%' THEN lockers_done
-         WHEN tuples_total > 0 THEN tuples_done ELSE blocks_done END AS done,
-    CASE WHEN phase LIKE 'waiting%' THEN lockers_total
-         WHEN tuples_total > 0 THEN tuples_total ELSE blocks_total END AS total,
-    CASE WHEN phase LIKE 'waiting%' THEN 'transactions'
-         WHEN tuples_total > 0 THEN 'tuples' ELSE 'blocks' END AS unit
-  FROM pg_catalog.pg_stat_progress_create_index
-  UNION ALL
-  SELECT pid, command || ': ' || phase, heap_blks_scanned, heap_blks_total, 'blocks'
-  FROM pg_catalog.pg_stat_progress_cluster
-  UNION ALL
-  SELECT pid, phase, heap_blks_scanned, heap_blks_total, 'blocks' FROM pg_catalog.pg_stat_progress_vacuum
-  UNION ALL
-  SELECT pid, phase, sample_blks_scanned, sample_blks_total, 'blocks'
-  FROM pg_catalog.pg_stat_progress_analyze
-  UNION ALL
-  SELECT pid, command, bytes_processed, bytes_total, 'bytes' FROM pg_catalog.pg_stat_progress_copy
-) AS p WHERE p.pid = {pid}
-"""
-
-
-def _progress(raw: RawConnection, pid: int) -> Progress | None:
-    found = rows(raw, _PROGRESS.format(pid=pid))
-    if not found:
-        return None
-    phase, done, total, unit = found[0]
-    return Progress(str(phase), int(done or 0), int(total or 0), str(unit))
