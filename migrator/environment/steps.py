@@ -1,10 +1,7 @@
-"""Listing the steps under the lock, running each, trying again where that is safe, and noting what failed."""
+"""Listing the steps under the lock, running each, and noting what failed."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,27 +11,19 @@ from alembic.runtime.migration import MigrationContext
 from migrator.database import on_connection_like
 from migrator.dialects import ErrorKind
 from migrator.environment.failures import describe_failure, unloadable
-from migrator.environment.forked import children_end_here
 from migrator.environment.listing import ancestors, check_history, describe_step, goal_of
 from migrator.environment.state import Again, Held, Run, RunAgain, StepRun, TargetRun
+from migrator.environment.tries import RETRY_KINDS, Tries, commits_each_statement
 from migrator.errors import HistoryError, LockLost, LockTimeoutExhausted, MigrationFailed, MigratorError
 from migrator.events import (
     InvalidIndexesFound,
     Planned,
     StepFinished,
-    StepRetried,
-    StepStarted,
 )
-from migrator.results import Blocker, Outcome, StepResult
+from migrator.results import Outcome, StepResult
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
-
-RETRY_KINDS = (ErrorKind.LOCK_TIMEOUT, ErrorKind.DEADLOCK)
-"""Errors after which the same revision, begun anew, may succeed."""
-
-PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 8.0
-"""First and longest pause between two tries of a revision, before jitter: traffic gets through in between."""
 
 TakeResolved = Callable[[Held, TargetRun, str, str], bool]
 TargetAt = Callable[[Held, TargetRun, str, str], TargetRun]
@@ -54,7 +43,6 @@ class Steps:
         self._target: TargetRun | None = None
         self._table: tuple[str, str | None] = ("", None)
         self._current: StepRun | None = None
-        self._lock_trouble_since: float | None = None
         self._lock_timeout: str | None = None
 
     def enter(self, held: Held, target: TargetRun, table: str, schema: str | None) -> None:
@@ -192,7 +180,7 @@ class Steps:
         if found is not None and found.kind is ErrorKind.ALREADY_EXISTS and step is None:
             # The version table, made by another run after this one's snapshot: Alembic does not see it.
             contention = held is not None and held.old_snapshot
-        autocommit = step is not None and (step.autocommit or _commits_each_statement(held))
+        autocommit = step is not None and (step.autocommit or commits_each_statement(held))
         failure = describe_failure(error, found, step, self._target, run, blockers)
         if contention and not autocommit and not isinstance(error, LockTimeoutExhausted):
             waited = isinstance(failure, LockTimeoutExhausted)
@@ -238,9 +226,9 @@ class Steps:
             target.steps[step.revision] = step_run
         for planned_step, step in zip(planned, steps, strict=True):
             step_run = target.steps[step.revision]
-            planned_step.migration_fn = self._retrying(planned_step.migration_fn, context, held, step_run)
+            tries = Tries(run, context, held, target, step_run, self._begin_step)
+            planned_step.migration_fn = tries.until_done(planned_step.migration_fn)
             self._current = step_run
-            self._lock_trouble_since = None
             run.changed = True
             yield planned_step
             step_run.duration = time.monotonic() - step_run.began
@@ -253,97 +241,6 @@ class Steps:
                 step, Outcome.APPLIED, step_run.duration, step_run.tries, autocommit=step_run.autocommit
             )
             run.report(StepFinished(result, step_run.number, step_run.total))
-
-    def _retrying(
-        self, migrate: Callable[..., Any], context: MigrationContext, held: Held, step_run: StepRun
-    ) -> Callable[..., Any]:
-        run = self._run
-
-        @functools.wraps(migrate)
-        def try_until_done(**arguments: Any) -> None:
-            while True:
-                run.supervisor.check()
-                step_run.begin_try()
-                step_run.autocommit = _commits_each_statement(held)
-                step_run.began = time.monotonic()
-                run.report(StepStarted(step_run.step, step_run.number, step_run.total, step_run.tries))
-                self._begin_step(held, step_run)
-                run.supervisor.step_began(
-                    step_run.step, step_run.number, step_run.total, lambda: self._look(held)
-                )
-                try:
-                    with children_end_here():
-                        migrate(**arguments)
-                    step_run.running = False
-                    return
-                except Exception as error:
-                    step_run.duration = time.monotonic() - step_run.began
-                    blockers = step_run.blockers = run.supervisor.step_ended()
-                    with contextlib.suppress(Exception):  # of a connection that is gone, as `error` tells
-                        held.restore_lock_timeout()
-                    pause = self._pause_before_retry(error, context, held, step_run, blockers)
-                    if pause is None:
-                        raise
-                self._begin_anew(context, pause)
-
-        return try_until_done
-
-    def _pause_before_retry(
-        self,
-        error: Exception,
-        context: MigrationContext,
-        held: Held,
-        step_run: StepRun,
-        blockers: tuple[Blocker, ...],
-    ) -> float | None:
-        """Seconds to sleep before the next try in place; None: not here. Raises when the budget is spent."""
-        found = held.dialect.read_error(error)
-        if found is None or found.kind not in RETRY_KINDS:
-            return None
-        if step_run.autocommit or _commits_each_statement(held):
-            return None
-        if not context._transaction_per_migration or context._in_external_transaction:
-            return None
-        if context._transaction is None or not context.impl.transactional_ddl:
-            return None
-        now = time.monotonic()
-        if self._lock_trouble_since is None:
-            # What the try did before it had to wait is work, not trouble.
-            self._lock_trouble_since = now - min(step_run.duration, self._run.settings.lock_timeout)
-        left = self._run.settings.lock_retry_timeout - (now - self._lock_trouble_since)
-        pause = min(LONGEST_PAUSE_SECONDS, PAUSE_SECONDS * 1.5 ** (step_run.tries - 1)) * random.uniform(
-            0.6, 1.4
-        )
-        if pause >= left:
-            target = self._target
-            failure = describe_failure(error, found, step_run, target, self._run, blockers)
-            self._run.fail(failure, error)
-            raise failure from error
-        self._run.report(
-            StepRetried(
-                step_run.step,
-                step_run.number,
-                step_run.total,
-                step_run.tries,
-                found.kind.value,
-                blockers,
-                step_run.duration,
-                pause,
-                left,
-            )
-        )
-        return pause
-
-    def _begin_anew(self, context: MigrationContext, pause: float) -> None:
-        """Roll the try back, sleep outside any transaction with the run lock kept, and begin again."""
-        connection: Any = context.connection
-        transaction = context._transaction
-        if transaction is not None:
-            transaction.rollback()
-        self._run.supervisor.sleep(pause)
-        context._transaction = connection.begin()
-        # Alembic makes its version table in the first revision's transaction; it was rolled back with it.
-        context._ensure_version_table()
 
     def _refuse_old_snapshot(self, held: Held, target: TargetRun, current: tuple[str, ...]) -> None:
         """A REPEATABLE READ transaction that ``env.py`` began may show rows from before the lock was ours."""
@@ -367,13 +264,3 @@ class Steps:
 
         name = f"migrator {socket.gethostname()}: {step_run.step.revision}"
         self._lock_timeout = held.dialect.begin_step(held.raw, name, self._lock_timeout)
-
-    def _look(self, held: Held) -> Any:
-        pid = held.session.backend_pid
-        return on_connection_like(
-            held.engine, lambda raw: held.dialect.activity(raw, pid), self._run.settings.connect_timeout
-        )
-
-
-def _commits_each_statement(held: Held | None) -> bool:
-    return held is not None and held.dialect.is_autocommit(held.raw)
