@@ -38,7 +38,8 @@ from migrator.results import Difference, RunResult, Status
 
 if TYPE_CHECKING:
     from migrator import aio as aio
-    from migrator.settings import Settings, load_settings
+    from migrator.loading import load_settings
+    from migrator.settings import Settings
 
 __version__ = "0.1.0"
 
@@ -78,9 +79,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # pydantic costs a tenth of a second; whoever only catches an error does not pay for it.
     if name in ("Settings", "load_settings"):
-        from migrator import settings
+        from migrator import loading
 
-        return getattr(settings, name)
+        return getattr(loading, name)
     if name == "aio":
         import importlib
 

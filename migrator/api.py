@@ -137,7 +137,7 @@ def _settings(settings: Settings | None, options: dict[str, Any]) -> Settings:
         if options:
             raise TypeError("give settings or single options, not both")
         return settings
-    from migrator.settings import load_settings
+    from migrator.loading import load_settings
 
     return load_settings(options, caller="python")
 

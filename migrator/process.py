@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from migrator.errors import ConfigurationError, ExitCode, Interrupted, MigratorError
+from migrator.loading import load_settings
 from migrator.redaction import RedactingStream, Redactor
 from migrator.report import Report
 from migrator.report.output import discard
-from migrator.settings import Settings, load_settings
+from migrator.settings import Settings
 
 
 def open_closed_streams() -> None:

@@ -1,9 +1,4 @@
-"""Every setting, once: its name, its default, what it does; and how they are read.
-
-The first of these that has a setting wins: what was given with the command · ``MIGRATOR_*`` variables · secret
-files (``MIGRATOR_*_FILE``, then the secrets directory) · ``.env.NAME`` with an environment name, else ``.env`` ·
-``[tool.migrator]`` in pyproject.toml · the defaults below.
-"""
+"""Every setting, once: its name, its default, what it does."""
 
 from __future__ import annotations
 
@@ -13,9 +8,8 @@ import re
 import shlex
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +19,6 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    ValidationError,
 )
 
 from migrator import urls
@@ -38,18 +31,17 @@ from migrator.configured import (
 )
 from migrator.durations import SHORTEST_SECONDS, UnacceptableValue, format_duration, parse_duration
 from migrator.errors import ConfigurationError
-from migrator.exported import variables
 from migrator.redaction import MASK, Redactor
-from migrator.sources import Found, Given, Names, find, setting_name, variable_name
+from migrator.sources import Found, Given, setting_name, variable_name
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+    pass
 
 __all__ = [
     "ConfiguredDatabase",
     "SettingLine",
     "Settings",
-    "load_settings",
+    "plain",
     "setting_name",
     "variable_name",
 ]
@@ -111,9 +103,9 @@ class SettingLine(NamedTuple):
 class Settings(BaseModel):
     """All settings, checked and frozen. Durations are seconds.
 
-    Made by :func:`load_settings`. Made directly, ``Settings(wait_timeout=5)`` has what it is given and the
-    defaults: it reads no variable and no file, and a wrong value is pydantic's ``ValidationError``. Its
-    ``repr`` shows no secret.
+    Made by :func:`migrator.loading.load_settings`. Made directly, ``Settings(wait_timeout=5)`` has what it is
+    given and the defaults: it reads no variable and no file, and a wrong value is pydantic's
+    ``ValidationError``. Its ``repr`` shows no secret.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -326,7 +318,7 @@ class Settings(BaseModel):
             return self._found.settings
         values = {field: getattr(self, field) for field in self.model_fields_set}
         return {
-            field: Given(_plain(value), f"{field}=") for field, value in values.items() if value is not None
+            field: Given(plain(value), f"{field}=") for field, value in values.items() if value is not None
         }
 
     @property
@@ -334,7 +326,7 @@ class Settings(BaseModel):
         return self._found.variables if self._found is not None else {}
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Text, where a caller from Python gave something that holds it: a secret, a SQLAlchemy URL, a path."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
@@ -342,78 +334,3 @@ def _plain(value: object) -> object:
         return os.fspath(value)
     render = getattr(value, "render_as_string", None)
     return render(hide_password=False) if callable(render) else value
-
-
-_SECRET: Final = frozenset(SECRET_URLS)
-
-
-def load_settings(
-    options: Mapping[str, object] | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    directory: Path | None = None,
-    caller: Literal["command line", "python"] = "command line",
-) -> Settings:
-    """Read the settings from everywhere.
-
-    :param options: by attribute name, what was given with the command; None counts as not given. URLs may
-        be text, ``SecretStr`` or SQLAlchemy's ``URL``. Further names: ``database_url_file`` and
-        ``direct_database_url_file``, paths of files that hold the URL.
-    :param environ: default: ``os.environ``, without what a run in another thread has set for its ``env.py``.
-        ``${NAME}`` inside an ``.env`` file always means ``os.environ``.
-    :param directory: where ``.env`` files and pyproject.toml are, and what paths of secret files are relative
-        to; default: the working directory.
-    :param caller: how options are called in messages: ``--wait-timeout`` or ``wait_timeout=``.
-    :raises ConfigurationError: an unknown name, with the nearest one; a wrong value, with what is allowed; a
-        secret file that cannot be read; a secret in pyproject.toml; a contradiction: the variable ``X`` and
-        ``X_FILE`` in the same place, ``database_url`` and ``database_url_file`` together, two secret files
-        that differ. No message holds a secret. Whether the URL is well-formed is told by
-        :attr:`Settings.database`.
-    """
-    names = Names(tuple(Settings.model_fields), _SECRET)
-    found = find(
-        names,
-        {name: _plain(value) for name, value in (options or {}).items()},
-        variables() if environ is None else environ,
-        directory or Path(),
-        python=caller == "python",
-    )
-    wrong: list[ConfigurationError] = []
-    try:
-        values: dict[str, Any] = {name: given.value for name, given in found.settings.items()}
-        settings = Settings(**values)
-    except ValidationError as error:
-        wrong = [_wrong_value(detail, found.settings) for detail in error.errors(include_url=False)]
-    if wrong:  # outside the handler: pydantic's error holds the values
-        first, *others = wrong
-        raise ConfigurationError(
-            first.message, details=[other.message for other in others], next_step=first.next_step
-        )
-    settings._found = found
-    return settings
-
-
-_ALLOWED: Final[Mapping[str, tuple[str, str]]] = {
-    "bool_parsing": ("is neither yes nor no", "give yes or no"),
-    "bool_type": ("is neither yes nor no", "give yes or no"),
-    "string_type": ("is not text", "give text"),
-    "tuple_type": ("is not a list", "give a list of texts"),
-}
-
-
-def _wrong_value(detail: ErrorDetails, settings: Mapping[str, Given]) -> ConfigurationError:
-    attribute = str(detail["loc"][0])
-    given: Any = settings[attribute]
-    context = detail.get("ctx", {})
-    error = context.get("error")
-    if isinstance(error, UnacceptableValue):
-        problem, allowed = error.problem, error.allowed
-    elif "expected" in context:
-        problem, allowed = "is not one of the choices", f"give {context['expected']}"
-    else:
-        problem, allowed = _ALLOWED.get(detail["type"], ("is not understood", detail["msg"].lower()))
-    value = "the value" if attribute in _SECRET else Redactor().redact(repr(given.value))[:80]
-    return ConfigurationError(
-        f"{setting_name(attribute)} ({given.source}): {value} {problem}",
-        next_step=f"{allowed[0].upper()}{allowed[1:]}.",
-    )

@@ -41,6 +41,7 @@ ORDER = (
     "dialects",
     "embedded",
     "unprivileged",
+    "loading",
     "settings",
     "configured",
     "sources",

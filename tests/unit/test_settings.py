@@ -18,8 +18,9 @@ from pydantic import SecretStr, ValidationError
 from sqlalchemy.engine import make_url
 
 from migrator.errors import ConfigurationError
+from migrator.loading import load_settings
 from migrator.redaction import Redactor
-from migrator.settings import Settings, load_settings, setting_name, variable_name
+from migrator.settings import Settings, setting_name, variable_name
 from tests.harness import REPOSITORY
 
 URL = "postgresql://shop:s3cret@db:5432/orders"
