@@ -7,6 +7,7 @@ import secrets
 from migrator import urls
 from migrator.database import NoAnswer, on_connection_like, on_new_connection
 from migrator.dialects import LockKey
+from migrator.environment.fence import another_database
 from migrator.environment.state import Again, Held, Run, RunAgain
 from migrator.errors import ConfigurationError, LockUnusable
 from migrator.events import Notice
@@ -62,6 +63,8 @@ def prove_identity(run: Run, held: Held, key: LockKey, lock: LockKey, pid: int) 
     held.dialect.still_locked(held.raw, lock)
     if not held.connection.in_transaction():
         held.raw.commit()
+    if database.disposable:
+        raise another_database(where, f"the disposable one: {urls.describe(database.url)}")
     if run.targets and run.settings.allow_other_targets:
         return
     if run.targets:

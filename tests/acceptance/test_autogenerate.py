@@ -399,7 +399,7 @@ def test_a_revision_that_fails_is_told_as_in_any_run_and_leaves_nothing(
         env=scratch,
         code=ExitCode.MIGRATION_FAILED,
         says=["b2", "nowhere", "migrations/versions/b2_look.py"],
-        then=["Correct"],
+        then=["A table that the revision needs is missing"],
         harmless=False,
     )
     assert refusal.completed.stdout.count("\n") == 1
