@@ -182,7 +182,7 @@ def test_a_python_caller_may_give_the_url_in_whatever_form(load: Load, given: ob
 
 def test_the_process_environment_and_the_working_directory_are_the_default(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MIGRATOR_NAME=from_dotenv")
-    script = "from migrator.settings import load_settings as load; print(load().name, load().wait_timeout)"
+    script = "from migrator.loading import load_settings as load; print(load().name, load().wait_timeout)"
     environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MIGRATOR_WAIT_TIMEOUT": "7"}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
@@ -927,7 +927,7 @@ def test_settings_are_frozen_hashable_and_comparable(load: Load) -> None:
 def test_reading_settings_imports_neither_sqlalchemy_nor_toml_unasked(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.other]\n")
     script = (
-        "import sys; from migrator.settings import load_settings\n"
+        "import sys; from migrator.loading import load_settings\n"
         "load_settings({}, environ={'MIGRATOR_DATABASE_URL': 'postgresql://u:pw@db/x'})\n"
         "print(sorted({'sqlalchemy', 'tomllib', 'alembic'} & set(sys.modules)))"
     )
