@@ -66,13 +66,14 @@ class Playing:
 
     def __init__(self, cells: Sequence[tuple[Row, Fault]], workers: int, *, whole: bool) -> None:
         self._whole = whole
-        self._cells = deque(sorted(cells, key=lambda cell: cell[0].kind))
+        playable = [cell for cell in cells if not cell[1].lacking()]
+        self._cells = deque(sorted(playable, key=lambda cell: cell[0].kind))
         self._all = tuple(cells)
         self._workers = workers
         self._lock = threading.Lock()
         self._tallies: dict[tuple[Row, Fault], Tally] = {}
         self._versions: dict[str, str] = {}
-        self._missing: dict[str, str] = {}
+        self._missing = {fault.title: why for _, fault in cells if (why := fault.lacking())}
 
     def play(self) -> report.Played:
         """Play every cell."""

@@ -26,12 +26,14 @@ class Fault:
     :ivar title: for people.
     :ivar play: strikes, on one cell.
     :ivar families: the kinds of database that it is about.
+    :ivar lacking: why it cannot be played on this machine; empty: it can.
     """
 
     name: str
     title: str
     play: Callable[[Cell], None]
     families: frozenset[str] = frozenset({"postgresql"})
+    lacking: Callable[[], str] = lambda: ""
 
     @property
     def paragraphs(self) -> tuple[str, str]:
@@ -49,15 +51,15 @@ FAULTS = (
     Fault("terminated", "Session terminated at every statement", sudden.terminated, SERVERS),
     Fault("restart-fast", "Server restarts", servers.restart_fast, SERVERS),
     Fault("restart-immediate", "Server crashes", servers.restart_immediate, SERVERS),
-    Fault("partition", "Silent network partition", surroundings.partition),
+    Fault("partition", "Silent network partition", surroundings.partition, lacking=surroundings.lacking_root),
     Fault("black-hole", "Connection that hangs", surroundings.black_hole, SERVERS),
     Fault("contenders", "50 contenders", crowds.contenders, ANY),
     Fault("frozen-holder", "Lock holder frozen", crowds.frozen_holder, ANY),
     Fault("concurrent-index", "Concurrent index under contention", crowds.concurrent_index),
     Fault("application-locks", "Application holds locks", crowds.application_locks, ANY),
-    Fault("disk-full", "Disk full", surroundings.disk_full),
+    Fault("disk-full", "Disk full", surroundings.disk_full, lacking=surroundings.lacking_root),
     Fault("connections", "Connection limit reached", servers.connections_exhausted),
-    Fault("clock", "Clock moved", surroundings.clock_moved, ANY),
+    Fault("clock", "Clock moved", surroundings.clock_moved, ANY, surroundings.lacking_clock),
     Fault("failover", "Fail-over", servers.failover),
 )
 

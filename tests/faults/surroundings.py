@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
 import signal
 import subprocess
 import tempfile
@@ -136,12 +138,20 @@ class Clock:
         new.rename(self._file)
 
 
-def library() -> Path:
-    """libfaketime, as Debian installs it."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not found:
-        raise FileNotFoundError("libfaketime is missing (Debian: apt-get install libfaketime)")
-    return found[0]
+def library() -> Path | None:
+    """libfaketime, where Debian installs it."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+
+
+def lacking_clock() -> str:
+    """Why the clock cannot be moved here."""
+    return "" if library() else "libfaketime is missing (Debian: apt-get install libfaketime)"
+
+
+def lacking_root() -> str:
+    """Why no network and no disk can be made here."""
+    root = platform.system() == "Linux" and os.geteuid() == 0
+    return "" if root else "network namespaces and disks of its own need Linux and root"
 
 
 def clock_moved(cell: Cell) -> None:
