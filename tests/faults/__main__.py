@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.faults import matrix, report
 from tests.faults.matrix import Fault
-from tests.faults.stage import Row, Tally
+from tests.faults.tally import Row, Tally
 
 WORKERS = 2
 LOGS = Path("build/faults")

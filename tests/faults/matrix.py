@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import crowds, mariadb, postgres, servers, sqlite, sudden, surroundings
-from tests.faults.stage import Cell, Row
+from tests.faults.stage import Cell
+from tests.faults.tally import Row
 from tests.faults.wire import Address
 from tests.servers.postgres import VERSIONS
 

@@ -14,7 +14,7 @@ from typing import Any
 from migrator.durations import format_duration
 from tests.faults import crowds, matrix, sudden
 from tests.faults.matrix import Fault
-from tests.faults.stage import Row, Tally
+from tests.faults.tally import Row, Tally
 
 PACKAGES = (
     "alembic",

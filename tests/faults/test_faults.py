@@ -11,7 +11,8 @@ import pytest
 
 from tests.faults import matrix, sudden
 from tests.faults.matrix import Fault, Servers
-from tests.faults.stage import Cell, Row
+from tests.faults.stage import Cell
+from tests.faults.tally import Row
 from tests.servers.binaries import ServerMissing
 
 SELECTION = matrix.selection()
