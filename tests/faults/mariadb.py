@@ -1,4 +1,4 @@
-"""Where the MariaDB cells run: a server, and databases with an empty journal. DDL commits by itself there."""
+"""Where the MariaDB and MySQL cells run: a server, and databases with an empty journal. DDL commits by itself."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from migrator.dialects.mysql import lock_name
 from tests.faults.history import MARIADB
 from tests.faults.wire import Address, MySQLReader
 from tests.servers.mariadb import MariaDBServer, mariadb
+from tests.servers.mysql import mysql
 
 JOURNAL = "CREATE TABLE journal (revision varchar(32), pid int, run varchar(32)) ENGINE = InnoDB"
 
@@ -128,7 +129,8 @@ class MariaDB:
 
 
 @contextlib.contextmanager
-def started() -> Iterator[MariaDB]:
-    """A server of the version that the machine has."""
-    with mariadb() as server:
+def started(kind: str) -> Iterator[MariaDB]:
+    """A server: ``mariadb`` of the version that the machine has, or ``mysql``."""
+    # The relay reads what clients send.
+    with mysql({"tls_version": ""}) if kind == "mysql" else mariadb() as server:
         yield MariaDB(server)

@@ -16,6 +16,7 @@ from tests.faults.wire import Address
 from tests.servers.postgres import VERSIONS
 
 POSTGRESQL_DRIVERS = ("psycopg2", "psycopg", "asyncpg")
+MYSQLS = {"mariadb": "MariaDB", "mysql": "MySQL"}
 ROUTES = ("direct", "pgbouncer")
 
 
@@ -73,6 +74,8 @@ ROWS = (
     ),
     Row("mariadb", "pymysql"),
     Row("mariadb", "aiomysql"),
+    Row("mysql", "pymysql"),
+    Row("mysql", "aiomysql"),
     Row("sqlite", "pysqlite"),
 )
 
@@ -110,9 +113,9 @@ def family(kind: str) -> str:
 @contextlib.contextmanager
 def started(kind: str) -> Iterator[Servers]:
     """Start what the rows of that kind need."""
-    if kind == "mariadb":
-        with mariadb.started() as place:
-            yield Servers(place, None, {"MariaDB": place.version})
+    if kind in MYSQLS:
+        with mariadb.started(kind) as place:
+            yield Servers(place, None, {MYSQLS[kind]: place.version})
         return
     if kind == "sqlite":
         with sqlite.started() as directory:

@@ -18,8 +18,15 @@ from tests.faults.stage import Cell
 from tests.faults.sudden import wire
 from tests.servers.network import Network, network
 
-POOLER_KEEPALIVES = {"tcp_keepalive": "1", "tcp_keepidle": "5", "tcp_keepintvl": "5", "tcp_keepcnt": "2"}
-"""As for the migration's own connection: a pooler's default is the kernel's, two hours."""
+POOLER_KEEPALIVES = {
+    "tcp_keepalive": "1",
+    "tcp_keepidle": "5",
+    "tcp_keepintvl": "5",
+    "tcp_keepcnt": "2",
+    "tcp_user_timeout": "15000",
+}
+"""As for the migration's own connection: a pooler's defaults are the kernel's, two hours; and a quarter of an
+hour while an answer is not acknowledged."""
 
 SIZE, LARGER_SIZE = "32m", "256m"
 
