@@ -98,9 +98,13 @@ class MariaDB:
 
     def query(self, statement: str, parameters: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement as root on a connection that is kept; made anew when the server was away."""
+        if self._connection is not None:
+            try:
+                self._connection.ping(reconnect=False)
+            except pymysql.Error:
+                self._connection = None
         if self._connection is None:
             self._connection = self.server.connect()
-        self._connection.ping(reconnect=True)
         with self._connection.cursor() as cursor:
             cursor.execute(statement, parameters)
             return list(cursor.fetchall())
