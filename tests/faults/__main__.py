@@ -24,6 +24,10 @@ LOGS = Path("build/faults")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0: every cell that was asked for was played, and nothing was wrong in any."""
     asked = _parser().parse_args(arguments)
+    if asked.rewrite:
+        page = Path(asked.rewrite)
+        page.write_text(report.render(report.Played.from_page(page.read_text())))
+        return 0
     wanted = [
         (row, fault)
         for row, fault in matrix.cells()
@@ -57,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="some boundaries and contenders, as in CI")
     parser.add_argument("--write", metavar="FILE", help="write the report (FAULTS.md)")
+    parser.add_argument("--rewrite", metavar="FILE", help="write a report anew from its own counts")
     parser.add_argument("--list", action="store_true", help="name the cells and do nothing")
     return parser
 

@@ -39,7 +39,8 @@ code 0 is checked against the database, each other one against the codes that ar
 must end with what failed, what is true, what to do, and the code.
 
 `54/54` is trials that were as they must be, of trials; the time is the longest from the fault until the run lock was
-free again, as polled from outside. Where a guarantee cannot be given: [guarantees](docs/guarantees.md)."""
+free again, as polled from outside. Through a pooler every third statement is struck, and each that commits. Where a
+guarantee cannot be given: [guarantees](docs/guarantees.md)."""
 QUICK = f"This was a quick play: one of {sudden.EACH} boundaries, and {crowds.FEWER} contenders."
 AGAIN = """\
 `make faults ARGS="--write FAULTS.md"` plays the whole matrix and writes this page;

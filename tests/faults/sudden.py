@@ -9,8 +9,9 @@ from tests.faults.stage import Cell, Trial
 from tests.faults.wire import Boundary, Wire
 from tests.harness import Running, wait_until
 
-EACH = 9
-"""Of how many boundaries a cell that is not whole takes one."""
+EACH, POOLED_EACH = 9, 3
+"""Of how many boundaries a cell that is not whole takes one; and through a pooler, where those that commit are
+taken as well: the statements are the same as without it, and so is what they leave."""
 
 
 def sigterm(cell: Cell) -> None:
@@ -111,7 +112,12 @@ def boundaries(cell: Cell) -> dict[int, str]:
         numbered = dict(enumerate(relay.requests, start=1))
     first = next((n for n, text in numbered.items() if cell.place.takes_lock in text), 1)
     wanted = {number: text for number, text in numbered.items() if number >= first}
-    return wanted if cell.whole else dict(list(wanted.items())[::EACH])
+    each = (POOLED_EACH if cell.pooled else 1) if cell.whole else EACH
+    return {
+        number: text
+        for place, (number, text) in enumerate(wanted.items())
+        if place % each == 0 or (cell.whole and any(words in text for words in cell.place.commits))
+    }
 
 
 def held_at(

@@ -11,7 +11,7 @@ PUBLISHED = Played.from_page(PAGE)
 
 
 def test_the_page_is_exactly_what_the_suite_writes_for_its_counts() -> None:
-    assert report.render(PUBLISHED) == PAGE
+    assert report.render(PUBLISHED) == PAGE  # after other words: python -m tests.faults --rewrite FAULTS.md
 
 
 def test_no_cell_applied_a_revision_twice_or_lost_one_in_silence() -> None:
