@@ -39,7 +39,7 @@ def fenced(run: Run) -> Iterator[None]:
     told = f"the disposable one: {urls.describe(database.url)}"
     expected = database.url.database
 
-    def on_checkout(raw: RawConnection, record: Any, _proxy: Any) -> None:
+    def look(raw: RawConnection, record: Any) -> None:
         if threading.get_ident() in others or record.info.get(_SEEN) == expected:
             return
         found = _where(raw, dialect)
@@ -51,11 +51,27 @@ def fenced(run: Run) -> Iterator[None]:
         run.fail(refusal, refusal)
         raise refusal
 
-    event.listen(Pool, "checkout", on_checkout)
-    try:
+    def on_connect(raw: RawConnection, record: Any) -> None:
+        try:
+            look(raw, record)
+        except ConfigurationError:
+            with contextlib.suppress(Exception):
+                raw.close()  # SQLAlchemy 2.0 leaves it open
+            raise
+
+    def on_checkout(raw: RawConnection, record: Any, _proxy: Any) -> None:
+        look(raw, record)
+
+    with contextlib.ExitStack() as listening:
+        # A new connection first of all, for a project's own listeners run statements: SET search_path, or more.
+        for name, listener in (
+            ("first_connect", on_connect),
+            ("connect", on_connect),
+            ("checkout", on_checkout),
+        ):
+            event.listen(Pool, name, listener, insert=True)
+            listening.callback(event.remove, Pool, name, listener)
         yield
-    finally:
-        event.remove(Pool, "checkout", on_checkout)
 
 
 def another_database(*details: str) -> ConfigurationError:

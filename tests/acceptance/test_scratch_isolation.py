@@ -192,9 +192,19 @@ try:
 except Exception:
     url = config.get_main_option("sqlalchemy.url")
 """
+LISTENER = """
+@sa.event.listens_for({target}, "connect")
+def on_connect(raw, record):
+    raw.cursor().execute("CREATE TABLE made_early (id int)")
+    raw.commit()
+"""
+OF_ONE_ENGINE = f"\nengine = sa.create_engine(url){LISTENER.format(target='engine')}engine.connect()\n"
+OF_ALL_ENGINES = LISTENER.format(target="sa.engine.Engine")
 
 
-@pytest.mark.parametrize("more", ["", BEFORE, RAW_CONNECTION, CREATOR, SWALLOWED])
+@pytest.mark.parametrize(
+    "more", ["", BEFORE, RAW_CONNECTION, CREATOR, SWALLOWED, OF_ONE_ENGINE, OF_ALL_ENGINES]
+)
 @pytest.mark.parametrize("command", [SCRATCH, ("check", "--models", "--offline")], ids=["revision", "check"])
 def test_an_env_py_that_connects_elsewhere_is_refused_before_its_first_statement(
     tmp_path: Path, real: Database, scratch: dict[str, str], command: tuple[str, ...], more: str
