@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from alembic.operations import ops
+from sqlalchemy import Boolean, Enum, TypeDecorator
 from sqlalchemy import Column as AlchemyColumn
+from sqlalchemy.dialects.mysql import TINYINT
 from sqlalchemy.engine import Dialect as AlchemyDialect
 
 from migrator.renames import Column, Match, Table, renamed_columns, renamed_tables
@@ -94,15 +96,25 @@ def _column(column: Any, dialect: AlchemyDialect) -> Column:
     default = column.server_default
     text = None if default is None else str(getattr(default, "arg", default))
     references = frozenset(str(key.target_fullname) for key in column.foreign_keys)
-    affinity = getattr(column.type, "_type_affinity", type(column.type))
     return Column(
         str(column.name),
         _type(column.type, dialect),
-        affinity.__name__,
+        _family(column.type, dialect),
         bool(column.nullable),
         text,
         references,
     )
+
+
+def _family(type_: Any, dialect: AlchemyDialect) -> str:
+    """SQLAlchemy's affinity; where a database reports another type than models have, the affinity of theirs."""
+    inner = type_.load_dialect_impl(dialect) if isinstance(type_, TypeDecorator) else type_
+    if isinstance(inner, Enum) and inner.native_enum and dialect.supports_native_enum:
+        return Enum.__name__  # SQLAlchemy's own is a text to it, PostgreSQL's and MySQL's are not
+    if isinstance(type_, TINYINT) and type_.display_width == 1:
+        return Boolean.__name__
+    affinity = getattr(type_, "_type_affinity", None) or type(type_)
+    return str(affinity.__name__)
 
 
 def _type(type_: Any, dialect: AlchemyDialect) -> str:

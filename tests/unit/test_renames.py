@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import produce_migrations
+from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.dialects import mysql, postgresql
 
 from migrator.environment.differences import describe, flat, suspected_columns, suspected_tables
 from migrator.renames import SIMILAR, Column, Table, renamed_columns, renamed_tables, similarity
@@ -171,6 +173,38 @@ def test_a_column_is_in_one_pair_at_most() -> None:
     assert (match.old, match.new) == ("placed", "placed_at")
     two = renamed_columns(dropped, [Column("placed_on", "DATE", "Date"), Column("placed_at", "DATE", "Date")])
     assert len(two) == len({match.new for match in two})
+
+
+STATES = ("new", "paid")
+
+
+class Note(sa.TypeDecorator[str]):
+    impl = sa.Text
+    cache_ok = True
+
+
+@pytest.mark.parametrize(
+    ("dialect", "reported", "model"),
+    [
+        (postgresql.dialect(), postgresql.ENUM(*STATES, name="state"), sa.Enum(*STATES, name="state")),
+        (postgresql.dialect(), sa.VARCHAR(4), sa.Enum(*STATES, native_enum=False)),
+        (postgresql.dialect(), postgresql.INTERVAL(), sa.Interval()),
+        (postgresql.dialect(), sa.TEXT(), Note()),
+        (mysql.dialect(), mysql.ENUM(*STATES), sa.Enum(*STATES)),
+        (mysql.dialect(), mysql.TINYINT(display_width=1), sa.Boolean()),
+    ],
+    ids=str,
+)
+def test_what_a_database_reports_is_the_type_that_the_models_have(
+    dialect: sa.Dialect, reported: sa.types.TypeEngine[object], model: sa.types.TypeEngine[object]
+) -> None:
+    gone = ops.AddColumnOp("orders", sa.Column("state", reported))
+    came = [
+        ops.AddColumnOp("orders", sa.Column("state_now", model)),
+        ops.AddColumnOp("orders", sa.Column("other", model)),
+    ]
+    ((_, _, match),) = suspected_columns([gone.reverse(), *came], dialect)
+    assert (match.old, match.new) == ("state", "state_now")
 
 
 def test_a_table_without_columns_is_like_no_other() -> None:
