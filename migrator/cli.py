@@ -269,11 +269,12 @@ def _alembic(process: Process, arguments: Sequence[str], *, writes: bool = False
 
     :param writes: it writes a revision file, and which one is the answer where JSON is asked for.
     """
-    from migrator.environment import revisions_in, run_alembic
+    from migrator.environment import programs_tell_on_stderr, revisions_in, run_alembic
     from migrator.results import GeneratedRevision
 
     if writes and process.settings.json_output:
-        scripts = run_alembic(process.settings, arguments, process.stderr)
+        with programs_tell_on_stderr():
+            scripts = run_alembic(process.settings, arguments, process.stderr)
         process.report.generated(GeneratedRevision(written=revisions_in(scripts)))
         return ExitCode.OK
     printed = RedactingStream(process.stdout, process.redactor)

@@ -37,7 +37,7 @@ from migrator.environment.state import (
     Supervisor,
     TargetRun,
 )
-from migrator.environment.surroundings import alone, turn
+from migrator.environment.surroundings import alone, programs_tell_on_stderr, turn
 from migrator.errors import MigratorError
 from migrator.results import WrittenRevision
 from migrator.revisions import list_files
@@ -152,10 +152,29 @@ def history_lines(
 def write_revisions(found: Autogenerate, settings: Settings) -> tuple[WrittenRevision, ...]:
     """Write the revision files that ``env.py`` has left over of what was found; usually one.
 
-    :raises MigratorError: what Alembic, the template or a hook of the project said.
+    What hooks print goes to standard error.
+
+    :raises MigratorError: what Alembic, the template or a hook of the project said; the files that are there all
+        the same, for hooks run after the writing, are among its details.
     """
-    with _translated(found.config), alone(settings):
-        return found.write()
+    before = set(_files(found.config))
+    with alone(settings), programs_tell_on_stderr():
+        try:
+            return found.write()
+        except (Exception, SystemExit) as error:
+            failure = translate(error, found.config)
+            written = [relative(file) for file in _files(found.config) if file not in before]
+            if written:
+                failure.details = (
+                    failure.message,
+                    *failure.details,
+                    *(f"written: {file}" for file in written),
+                )
+                failure.message = "the revision was written, and what comes after the writing failed"
+                failure.next_step = (
+                    "Correct that (a post-write hook?); delete the file before it is generated again."
+                )
+            raise failure from error
 
 
 @contextlib.contextmanager
@@ -200,10 +219,7 @@ class ImportFailure:
 def import_all(config: Config) -> list[ImportFailure]:
     """Import every revision file as Alembic would; those that fail."""
     failures = []
-    locations = script_locations(config)
-    for location in list_files(
-        locations.versions, recursive=locations.recursive, sourceless=locations.sourceless
-    ):
+    for location in _files(config):
         path = Path(location)
         try:
             load_python_file(path.parent, path.name)
@@ -214,6 +230,11 @@ def import_all(config: Config) -> list[ImportFailure]:
                 line = error.lineno
             failures.append(ImportFailure(relative(path), line, error))
     return failures
+
+
+def _files(config: Config) -> list[str]:
+    locations = script_locations(config)
+    return list_files(locations.versions, recursive=locations.recursive, sourceless=locations.sourceless)
 
 
 def upgrade_steps(revision: str) -> Callable[[ScriptDirectory, Any], list[Any]]:
@@ -260,6 +281,7 @@ __all__ = [
     "no_steps",
     "open_scripts",
     "pending",
+    "programs_tell_on_stderr",
     "project_scheme",
     "relative",
     "render_sql",

@@ -427,6 +427,42 @@ def test_a_hook_of_the_project_that_raises_is_told(
     assert (generated(project), left_on(server)) == ([], [])
 
 
+def with_post_write_hook(project: Project, *lines: str) -> None:
+    """The project's ini names a program that Alembic starts with the new file."""
+    project.write("hook.sh", "\n".join(["#!/bin/sh", *lines, ""]))
+    (project.path / "hook.sh").chmod(0o755)
+    hook = f"hooks = ours\nours.type = exec\nours.executable = {project.path}/hook.sh\n"
+    ini = project.path / "alembic.ini"
+    ini.write_text(f"{ini.read_text()}\n[post_write_hooks]\n{hook}ours.options = REVISION_SCRIPT_FILENAME\n")
+
+
+def test_what_a_formatter_prints_is_no_part_of_the_answer(
+    tmp_path: Path, database: Database, scratch: dict[str, str]
+) -> None:
+    project = shop(tmp_path, database)
+    with_post_write_hook(project, 'echo "1 file reformatted"', 'echo "# formatted" >> "$1"')
+    done = project.migrator(*SCRATCH, env=scratch)
+    assert written(project, done).endswith("# formatted\n")
+    assert "1 file reformatted" in done.stderr
+    generated(project)[0].unlink()
+    for command in (SCRATCH, ("revision", "-m", "next", "--rev-id", "b2")):
+        assert len(valid_document(project.migrator(*command, "--json", env=scratch))["written"]) == 1
+        generated(project)[0].unlink()
+
+
+def test_a_file_that_is_there_although_a_formatter_failed_is_named(
+    tmp_path: Path, database: Database, scratch: dict[str, str]
+) -> None:
+    project = shop(tmp_path, database)
+    with_post_write_hook(project)
+    (project.path / "hook.sh").unlink()
+    done = project.migrator(*SCRATCH, env=scratch)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, ""), done.output
+    (file,) = generated(project)
+    assert f"written: {file.relative_to(project.path)}" in done.stderr
+    assert "Nothing was changed" not in done.stderr
+
+
 # check --models
 
 
