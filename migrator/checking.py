@@ -62,11 +62,14 @@ def _models(differences: tuple[Difference, ...], renames: tuple[SuspectedRename,
         findings[-1] = dataclasses.replace(findings[-1], next_step=_WRITE_A_REVISION)
     for rename in renames:
         code = " ".join(line.strip() for line in rename.code)
+        place = "in place of the drop and the add"
+        if rename.in_own_block:
+            place = "before the block with the drop and the add, and take these out"
         findings.append(
             Finding(
                 "models",
                 f"{rename.kind} {rename.old_name} looks renamed to {rename.new_name} ({rename.why})",
-                next_step=f"If it was, write {code} into the revision, in place of the drop and the add.",
+                next_step=f"If it was, write {code} into the revision, {place}.",
             )
         )
     return tuple(findings)

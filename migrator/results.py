@@ -267,6 +267,15 @@ class SuspectedRename:
         """``orders.placed_at``, ``shop.purchases``."""
         return f"{self.table}.{self.new}" if self.table else self.new
 
+    @property
+    def in_own_block(self) -> bool:
+        """The code is a batch of its own: inside another of the same table it would be run apart from that.
+
+        What follows it there would be lost, for both are called ``batch_op``; and an index of the new name is
+        refused in one batch with the rename.
+        """
+        return self.code[0].startswith("with ")
+
 
 ROWS_COUNTED = 100_000
 """More rows than that are not counted."""

@@ -46,6 +46,9 @@ class Autogenerate:
     def begin(self, config: Config, script: ScriptDirectory) -> dict[str, Any]:
         options = config.cmd_opts
         arguments = {name: getattr(options, name, default) for name, default in _ARGUMENTS.items()}
+        # "check" has no such option, and many hooks ask: if config.cmd_opts.autogenerate.
+        if options is not None:
+            options.autogenerate = True
         self.config = config
         self._contexts = []
         self._tables = 0
@@ -84,7 +87,7 @@ class Autogenerate:
                 ),
             )
         self._contexts.append(context)
-        self._tables = sum(len(one.tables) for one in _listed(models))
+        self._tables += sum(len(one.tables) for one in _listed(models))
         self._revisions.run_autogenerate(current, context)
 
     @property
@@ -118,7 +121,7 @@ class Autogenerate:
         """
         for container in self._containers():
             for drop, add, rename in self._suspected(container):
-                _insert(container, (drop, add), Remark(_remark(rename)))
+                _insert(container, (drop, add), Remark(_remark(rename)), above_block=rename.in_own_block)
         return revisions_in(list(self._revisions.generate_scripts()))
 
     def _containers(self) -> list[Any]:
@@ -237,21 +240,26 @@ def _quoted(text: str) -> str:
 
 def _remark(rename: SuspectedRename) -> list[str]:
     pair = f"{rename.kind} {rename.old_name}"
+    instead = "take both out of the block, and write before it" if rename.in_own_block else "replace both by"
     return [
         f"migrator: {pair} looks renamed to {rename.new} ({rename.why}).",
-        "The drop and the add below would delete what is in it. If it was renamed, replace both by",
+        f"The drop and the add below would delete what is in it. If it was renamed, {instead}",
         *(f"    {line}" for line in rename.code),
-        "and in downgrade() by",
+        "and in downgrade() likewise" if rename.in_own_block else "and in downgrade() by",
         *(f"    {line}" for line in rename.undo),
     ]
 
 
-def _insert(container: Any, pair: tuple[Any, Any], remark: Remark) -> bool:
-    """Put ``remark`` before whichever of the pair comes first in ``container`` or in one inside it."""
+def _insert(container: Any, pair: tuple[Any, Any], remark: Remark, *, above_block: bool) -> bool:
+    """Put ``remark`` before whichever of the pair comes first in ``container`` or in one inside it.
+
+    :param above_block: before the block of a table's operations that holds it.
+    """
     for place, operation in enumerate(container.ops):
-        if operation in pair:
+        inside = isinstance(operation, ops.OpContainer)
+        if operation in pair or (above_block and inside and any(one in pair for one in operation.ops)):
             container.ops.insert(place, remark)
             return True
-        if isinstance(operation, ops.OpContainer) and _insert(operation, pair, remark):
+        if inside and _insert(operation, pair, remark, above_block=above_block):
             return True
     return False

@@ -38,10 +38,13 @@ def rename_words(rename: SuspectedRename) -> str:
 
 def rename_lines(rename: SuspectedRename) -> list[str]:
     """Both names, what would be lost, and the code to write instead."""
+    instead = "write this instead of the two operations"
+    if rename.in_own_block:
+        instead = "take the two operations out of their block, and write before it"
     return [
         rename_words(rename),
         lost_words(rename),
-        "If it was renamed, write this instead of the two operations, in upgrade():",
+        f"If it was renamed, {instead}, in upgrade():",
         *(f"    {line}" for line in rename.code),
         "and in downgrade():",
         *(f"    {line}" for line in rename.undo),

@@ -259,8 +259,38 @@ def test_batch_projects_get_the_code_of_a_batch(
     )
     project = shop(tmp_path, database, RENAMED, env=env)
     text = written(project, project.migrator(*SCRATCH, env=scratch))
-    assert '#     with op.batch_alter_table("orders") as batch_op:' in text
+    own, _, rest = text.partition("    with op.batch_alter_table('orders', schema=None)")
+    assert '    #     with op.batch_alter_table("orders") as batch_op:' in own
+    assert "take both out of the block" in own
+    assert "# migrator" not in rest
     compile(text, "revision", "exec")
+
+
+def test_the_code_of_a_batch_keeps_what_else_is_in_the_block(tmp_path: Path) -> None:
+    """With SQLite, for which such blocks are made: an index on the renamed column, and another column."""
+    more = RENAMED.replace("sa.DateTime)", "sa.DateTime, index=True), sa.Column('paid', sa.Integer)")
+    first = FIRST.replace("sa.DateTime)", "sa.DateTime, index=True)")
+    env = SYNC_ENV.replace("metadata)\n        with", "metadata, render_as_batch=True)\n        with")
+    project = shop(tmp_path, None, more, env=env, first=first)
+    env_of = {"MIGRATOR_DATABASE_URL": f"sqlite:///{project.path}/shop.db"}
+    upgrade = written(project, project.migrator(*SCRATCH, env=env_of)).partition("def downgrade")[0]
+    head, _, block = upgrade.partition("    with op.batch_alter_table('orders', schema=None)")
+    code = """\
+    with op.batch_alter_table("orders") as batch_op:
+        batch_op.alter_column("placed", new_column_name="placed_at")
+"""
+    kept = "".join(
+        line
+        for line in block.splitlines(keepends=True)
+        if "add_column(sa.Column('placed_at'" not in line and "drop_column('placed')" not in line
+    )
+    head = head.partition("    # migrator")[0]
+    generated(project)[0].write_text(
+        f"{head}{code}    with op.batch_alter_table('orders', schema=None){kept}\ndef downgrade():\n    pass\n"
+    )
+    project.migrator("upgrade", env=env_of, check=True)
+    agreed = project.migrator(*SCRATCH, env=env_of)
+    assert "agree: no revision was written" in agreed.stderr, agreed.output
 
 
 # Against the configured database
@@ -351,6 +381,24 @@ def test_models_that_nobody_imported_do_not_become_a_revision_that_drops_everyth
     project.migrator("upgrade", check=True)
     told = project.migrator(*PLAIN, check=True)
     assert "models    target_metadata holds no table" in told.stderr
+
+
+def test_empty_models_beside_others_are_no_forgotten_ones(
+    tmp_path: Path, database: Database, scratch: dict[str, str]
+) -> None:
+    once = "        context.configure(connection=connection, target_metadata=target_metadata)\n"
+    twice = """\
+        from sqlalchemy import MetaData
+        context.configure(connection=connection, target_metadata=target_metadata)
+        with context.begin_transaction():
+            context.run_migrations()
+        nothing = {"target_metadata": MetaData(), "include_object": lambda *_: False}
+        context.configure(connection=connection, **nothing)
+"""
+    project = shop(tmp_path, database, env=SYNC_ENV.replace(once, twice))
+    done = checked(project, scratch, "--offline")
+    assert done.returncode == ExitCode.CHECK_SAYS_NO, done.output
+    assert "only in the models: table customers" in done.stderr
 
 
 def test_several_heads_are_to_be_merged_first(
@@ -496,6 +544,19 @@ def test_models_that_differ_from_the_revisions_are_the_answer_no(
     text = checked(project, scratch).stdout
     assert "found     models: only in the models: table customers (1 column)\n" in text
     assert "next      migrator revision --autogenerate --scratch" in text
+
+
+def test_a_hook_that_asks_for_the_option_runs_in_a_check_as_well(
+    tmp_path: Path, database: Database, scratch: dict[str, str]
+) -> None:
+    """As Alembic's own recipe for empty revisions had it."""
+    env = SYNC_ENV.replace(
+        "target_metadata=target_metadata)\n        with",
+        "target_metadata=target_metadata, process_revision_directives=hook)\n        with",
+    )
+    hook = HOOK.format(body="assert context.config.cmd_opts.autogenerate")
+    project = shop(tmp_path, database, ORDERS, env=env.replace("def run_mig", hook + "\n\ndef run_mig", 1))
+    assert checked(project, scratch, "--offline").returncode == 0
 
 
 def test_models_are_checked_without_the_configured_database(
