@@ -58,6 +58,8 @@ _REFUSED_WORDS = (
     "wrong password type",
 )
 _LOST_WORDS = (
+    # psycopg 3, of a pooler that sends why its server has gone as a second answer.
+    "results from command",
     "server closed the connection unexpectedly",
     "connection already closed",
     "the connection is closed",
