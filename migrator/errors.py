@@ -33,7 +33,10 @@ class ExitCode(enum.IntEnum):
     BUG = 1, "a bug in migrator"
     USAGE = 2, "usage or configuration"
     CHECK_SAYS_NO = 3, "the answer to a check is no"
-    UNREACHABLE = 10, "database unreachable (wait --for head: not at head) within the deadline"
+    UNREACHABLE = (
+        10,
+        "database unreachable, or the result unreadable, within the deadline (wait --for head: not at head)",
+    )
     LOCKED_OUT = 11, "the run lock was not free within the deadline"
     LOCK_TIMEOUT = 12, "lock timeouts or deadlocks outlasted the retries"
     CONNECTION_LOST = 13, "the connection was lost mid-run; an open transaction rolls back"

@@ -251,6 +251,8 @@ class Stopping:
         if reason is None or self._give_up is None:
             return
         with contextlib.suppress(BaseException):
+            told = "ended by force: what became of the open transaction could not be asked any more"
+            reason.details = (*reason.details, told)
             self._give_up(reason)
         os._exit(int(reason.exit_code))
 

@@ -295,6 +295,7 @@ def test_a_migration_that_swallows_every_exception_is_ended_after_the_grace(
     ended = run.wait(30)
     assert ended.returncode == 143, ended.output
     assert "stopped by SIGTERM" in ended.stderr
+    assert "ended by force: what became of the open transaction could not be asked" in ended.stderr
     assert_stopped_cleanly(database)
 
 
