@@ -21,8 +21,13 @@ demo: $(STAMP) ## the job on a disposable PostgreSQL: two runners, one migration
 test: $(STAMP) ## the tests, on a PostgreSQL from a wheel (ARGS="-k words" narrows them down)
 	$(PYTEST) $(ARGS)
 
-test-containers: $(STAMP) ## the same tests on postgres:17 in containers
-	TEST_CONTAINERS=1 TEST_SPAWN=1 $(PYTEST) $(ARGS)
+# What starts servers of its own is the same there, and the variants of env.py would take minutes more.
+OWN_SERVERS := tests/unit tests/faults tests/integration/test_mysql.py tests/integration/test_sqlite.py \
+  tests/integration/test_unlocked.py tests/integration/test_poolers.py tests/integration/test_broken_networks.py \
+  tests/integration/test_scratch_mysql.py tests/scenarios/test_env_variants.py
+
+test-containers: $(STAMP) ## the tests of one PostgreSQL, on postgres:17 in containers, each process started anew
+	TEST_CONTAINERS=1 TEST_SPAWN=1 $(PYTEST) $(OWN_SERVERS:%=--ignore=%) $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types, import direction
 	$(RUN) -m ruff format --check .
