@@ -398,7 +398,7 @@ def test_empty_models_beside_others_are_no_forgotten_ones(
     project = shop(tmp_path, database, env=SYNC_ENV.replace(once, twice))
     done = checked(project, scratch, "--offline")
     assert done.returncode == ExitCode.CHECK_SAYS_NO, done.output
-    assert "only in the models: table customers" in done.stderr
+    assert "only in the models: table customers" in done.stdout
 
 
 def test_several_heads_are_to_be_merged_first(
