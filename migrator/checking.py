@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from migrator import environment
 from migrator.environment import LearnSecret
-from migrator.errors import ConfigurationError, HistoryError, MigratorError
+from migrator.errors import ConfigurationError, HistoryError, MigrationFailed, MigratorError
 from migrator.events import Notice, Reporter
 from migrator.inspection import status
 from migrator.results import CheckResult, Difference, Finding, SuspectedRename
@@ -35,12 +36,12 @@ def check(
     config = environment.alembic_config(settings, ["heads"])
     locations = environment.script_locations(config)
     checked = ["configuration", "revision graph", "revisions import", "env.py compiles"]
-    findings = [*_history(config), *_imports(config)]
-    problem = syntax_problem(locations.environment)
-    if problem is not None:
-        line, text = problem
-        file = environment.relative(locations.environment)
-        findings.append(Finding("env.py", f"syntax error: {text}", file, line, "Correct the file."))
+    history, syntax = _history(config), _syntax(locations.environment)
+    comparison: _Comparison | None = None
+    if models and offline and not history and not syntax:
+        # Before any module of the project is imported: one that reads the database's URL does so only once.
+        comparison = _compared(settings, report, give_up, learn_secret)
+    findings = [*history, *_imports(config), *syntax]
     if not offline and not findings and settings.database is not None:
         checked += ["version table readable", "indexes valid"]
         findings += _database(settings, report, give_up)
@@ -48,11 +49,36 @@ def check(
         report(Notice("database", "not looked at: none is configured"))
     if not models or findings:
         return CheckResult(tuple(checked), tuple(findings))
+    comparison = comparison or _compared(settings, report, give_up, learn_secret)
+    if isinstance(comparison, MigratorError):
+        raise comparison
+    checked.append("models against the revisions")
+    return CheckResult(tuple(checked), _models(*comparison), *comparison)
+
+
+_Comparison = tuple[tuple[Difference, ...], tuple[SuspectedRename, ...]] | MigratorError
+
+
+def _compared(
+    settings: Settings, report: Reporter, give_up: GiveUp | None, learn_secret: LearnSecret | None
+) -> _Comparison:
+    """The differences and the renames; or why a revision failed, which the other checks may say better."""
     from migrator.generating import compare_models
 
-    differences, renames = compare_models(settings, report, give_up, learn_secret)
-    checked.append("models against the revisions")
-    return CheckResult(tuple(checked), _models(differences, renames), differences, renames)
+    try:
+        return compare_models(settings, report, give_up, learn_secret)
+    except (HistoryError, MigrationFailed) as error:
+        return error
+
+
+def _syntax(env_py: Path) -> list[Finding]:
+    problem = syntax_problem(env_py)
+    if problem is None:
+        return []
+    line, text = problem
+    return [
+        Finding("env.py", f"syntax error: {text}", environment.relative(env_py), line, "Correct the file.")
+    ]
 
 
 def _models(differences: tuple[Difference, ...], renames: tuple[SuspectedRename, ...]) -> tuple[Finding, ...]:

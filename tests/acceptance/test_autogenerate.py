@@ -546,6 +546,24 @@ def test_models_that_differ_from_the_revisions_are_the_answer_no(
     assert "next      migrator revision --autogenerate --scratch" in text
 
 
+def test_settings_that_are_read_once_when_a_revision_imports_them_lead_to_the_scratch_database(
+    tmp_path: Path, database: Database, scratch: dict[str, str]
+) -> None:
+    project = shop(tmp_path, database, ORDERS)
+    project.write("shop_settings.py", "import os\nURL = os.environ['DATABASE_URL']\n")
+    env = project.path / "migrations" / "env.py"
+    with_it = (
+        "import shop_settings\nconfig.set_main_option('sqlalchemy.url', shop_settings.URL)\ntarget_metadata"
+    )
+    env.write_text(
+        env.read_text().replace("from models import target", f"{with_it} = None\nfrom models import target")
+    )
+    (revision,) = project.versions.glob("a1*")
+    revision.write_text(f"import shop_settings\n{revision.read_text()}")
+    done = checked(project, {**scratch, "DATABASE_URL": database.url}, "--offline")
+    assert done.returncode == 0, done.output
+
+
 def test_a_hook_that_asks_for_the_option_runs_in_a_check_as_well(
     tmp_path: Path, database: Database, scratch: dict[str, str]
 ) -> None:
