@@ -93,6 +93,7 @@ def generate(
             return dataclasses.replace(result, refused=True)
         if order.scratch and not result.differences:
             return result
+        _tell_what_is_overwritten(found, report, refuse=order.scratch)
         stopping.check()
         stopping.disarm()  # A file is written whole, or not at all.
         written = environment.write_revisions(found, settings)
@@ -166,6 +167,27 @@ def _refuse_forgotten_models(found: Autogenerate) -> None:
         "the models that env.py names hold no table, and the revisions make some",
         details=(f"it would come to this: {found.differences()[0].words}, and so on",),
         next_step="Import the modules that define the models in env.py. Nothing was changed.",
+    )
+
+
+def _tell_what_is_overwritten(found: Autogenerate, report: Reporter, *, refuse: bool) -> None:
+    lost = tuple(f"not in it: {difference.words}" for difference in found.overwritten())
+    if not lost:
+        return
+    problem = (
+        "env.py compares several targets, and the file would hold what was found for the last of them alone"
+    )
+    if not refuse:
+        report(Notice("lost", "\n".join((problem, *lost))))
+        return
+    raise ConfigurationError(
+        problem,
+        details=lost,
+        next_step=(
+            "Give each an upgrade_token and a downgrade_token in context.configure() and a function in "
+            "script.py.mako (alembic init -t multidb makes such a project), or choose one with -x. "
+            "Nothing was changed."
+        ),
     )
 
 

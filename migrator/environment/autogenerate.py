@@ -105,6 +105,19 @@ class Autogenerate:
         dialect = self._contexts[-1].dialect
         return tuple(dict.fromkeys(describe(operation, dialect) for operation in self.operations))
 
+    def overwritten(self) -> tuple[Difference, ...]:
+        """What will be in no file: of several targets that share a function in it, Alembic writes the last one's."""
+        dialect = self._contexts[-1].dialect
+        lost: dict[Difference, None] = {}
+        for script in self._revisions.generated_revisions:
+            of_token: dict[str, list[Difference]] = {}
+            for container in script.upgrade_ops_list:
+                found = [describe(operation, dialect) for operation in flat(container.ops)]
+                earlier = of_token.get(container.upgrade_token, [])
+                lost.update(dict.fromkeys(one for one in earlier if one not in found))
+                of_token[container.upgrade_token] = found
+        return tuple(lost)
+
     def renames(self) -> tuple[SuspectedRename, ...]:
         """What looks like a rename, each once, tables first."""
         found: dict[SuspectedRename, None] = {}

@@ -81,7 +81,8 @@ def another_database(*details: str) -> ConfigurationError:
         details=details,
         next_step=(
             "Let env.py read sqlalchemy.url or DATABASE_URL, or name the variable that it does read in "
-            "MIGRATOR_EXPORT_URL_AS. A scratch run serves one database: several cannot be compared. "
+            "MIGRATOR_EXPORT_URL_AS. A module that this process imported before keeps the URL that it read then: "
+            "give such a run a process of its own. A scratch run serves one database: several cannot be compared. "
             "Nothing was changed."
         ),
     )

@@ -399,6 +399,18 @@ def test_empty_models_beside_others_are_no_forgotten_ones(
     done = checked(project, scratch, "--offline")
     assert done.returncode == ExitCode.CHECK_SAYS_NO, done.output
     assert "only in the models: table customers" in done.stdout
+    refused(
+        project,
+        *SCRATCH,
+        env=scratch,
+        code=ExitCode.USAGE,
+        says=["the last of them alone", "not in it: added table customers"],
+        then=["upgrade_token"],
+    )
+    assert generated(project) == []
+    project.migrator("upgrade", check=True)
+    done = project.migrator(*PLAIN)
+    assert "lost      env.py compares several targets" in done.stderr, done.output
 
 
 def test_several_heads_are_to_be_merged_first(
