@@ -276,7 +276,7 @@ def first_word(statement: str) -> str:
     return found.group(1).upper() if found else ""
 
 
-_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|#[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*(\w+)", re.DOTALL)
+_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|#[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*+(\w+)", re.DOTALL)
 
 
 _CLASSES = {
