@@ -30,7 +30,9 @@ _WITHOUT_TRANSACTION = ("VACUUM", "ATTACH", "DETACH", "BEGIN")
 """Statements that fail inside a transaction."""
 
 _NO_EFFECT_INSIDE = re.compile(
-    r"\s*PRAGMA\s+(?:\w+\s*\.\s*)?(?:foreign_keys|journal_mode|synchronous)\s*[=(]", re.IGNORECASE
+    r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*+PRAGMA\s+(?:[\w\"`\[\]]+\s*\.\s*)?"
+    r"(?:(?:foreign_keys|journal_mode|synchronous|temp_store)\s*[=(]|wal_checkpoint\b)",
+    re.IGNORECASE | re.DOTALL,
 )
 """Pragmas that do nothing, or fail, inside a transaction (https://www.sqlite.org/pragma.html)."""
 
