@@ -62,7 +62,10 @@ class Unlocked:
         return None
 
     def facts(self, raw: RawConnection) -> ServerFacts:
-        self._sqlalchemy().do_ping(raw)
+        from sqlalchemy import select
+
+        # Not do_ping: the connection's driver need not be the one that SQLAlchemy takes by default.
+        rows(raw, str(select(1).compile(dialect=self._sqlalchemy())))
         return ServerFacts("", "", "", read_only=False, backend_pid=0)
 
     def connect_arguments(self, driver: str, timeout_seconds: float) -> dict[str, object]:

@@ -135,3 +135,14 @@ def test_a_server_that_speaks_postgresql_and_has_no_advisory_locks_is_noticed(
     assert "this is CockroachDB" in refused.stderr
     assert "MIGRATOR_LOCK=none" in refused.stderr
     assert database.query("SELECT tablename FROM pg_tables WHERE tablename = 't_a1'") == []
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+def test_a_known_database_runs_without_the_lock_as_well(
+    tmp_path: Path, database: Database, driver: str
+) -> None:
+    """Whatever driver SQLAlchemy would take by itself."""
+    project = write_project(tmp_path / "shop", database, revisions=table_revisions("a1", "b2"), driver=driver)
+    done = project.migrator("upgrade", "--lock", "none", check=True)
+    assert "nothing keeps two runs apart" in done.stderr
+    assert database.revisions == ["b2"]
