@@ -144,6 +144,9 @@ class Boundary(enum.Enum):
     INSIDE = "it is undone"
     OUTSIDE = "it stays: there is no transaction, or what was in it has just been committed"
     COMMITS = "it stays, and commits by itself what stands before it in the transaction"
+    MAY_COMMIT = (
+        "nobody can tell from outside: it runs what may commit, a procedure or a script, even if it fails"
+    )
 
 
 class Dialect(Protocol):
@@ -245,6 +248,12 @@ class Dialect(Protocol):
 
     def committed(self, raw: RawConnection, statement: str) -> bool:
         """After ``statement`` succeeded in a transaction: was that transaction committed by it?"""
+
+    def ended_transaction(self, raw: RawConnection) -> bool:
+        """After a step failed: has something ended its transaction meanwhile that no statement of ours told of?
+
+        A script of several statements, or the driver's own methods. Asks nothing of the server.
+        """
 
     def waits_for_snapshots(self, statement: str) -> bool:
         """Whether this statement, outside a transaction, waits for old ones to end (a concurrent index build)."""

@@ -24,7 +24,7 @@ from migrator.dialects import mysql_settings as settings
 from migrator.dialects.mysql_activity import activity_of, holder_of
 from migrator.dialects.mysql_errors import read_error
 from migrator.dialects.mysql_sql import identifier, literal, records, text, variables, version_number
-from migrator.dialects.mysql_statements import commits_implicitly, has_committed
+from migrator.dialects.mysql_statements import commits_implicitly, has_committed, runs_a_program
 from migrator.results import Activity, InvalidIndex, LockHolder
 
 if TYPE_CHECKING:
@@ -198,10 +198,15 @@ class MySQL:
     def before_statement(self, raw: RawConnection, statement: str) -> Boundary:
         if self.is_autocommit(raw):
             return Boundary.OUTSIDE
+        if runs_a_program(statement):
+            return Boundary.MAY_COMMIT
         return Boundary.COMMITS if commits_implicitly(statement) else Boundary.INSIDE
 
     def committed(self, raw: RawConnection, statement: str) -> bool:
         return has_committed(raw, statement)
+
+    def ended_transaction(self, raw: RawConnection) -> bool:
+        return False
 
     def waits_for_snapshots(self, statement: str) -> bool:
         return False

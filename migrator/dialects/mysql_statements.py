@@ -25,23 +25,42 @@ _NOT_COMMITTING = re.compile(
 _ALSO_COMMITTING = re.compile(
     r"\b(?:ANALYZE\s+(?:NO_WRITE_TO_BINLOG\s+|LOCAL\s+)?TABLES?|LOAD\s+INDEX|SET\s+PASSWORD)\b", re.IGNORECASE
 )
-_MAY_COMMIT = ("INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "CALL", "EXECUTE")
+_MAY_COMMIT = ("INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "CALL", "EXECUTE", "UNLOCK")
+_PROGRAMS = ("CALL", "EXECUTE", "IF", "CASE", "LOOP", "REPEAT", "WHILE", "FOR")
+_COMPOUND = re.compile(r"BEGIN\s+NOT\s+ATOMIC\b", re.IGNORECASE)
+# What mysqldump writes, and MariaDB's variables for one statement: both run what stands in or behind them.
+_EXECUTED_COMMENT = re.compile(r"/\*M?!\d*")
+_FOR_ONE_STATEMENT = re.compile(r"SET\s+STATEMENT\s.*?\sFOR\s", re.IGNORECASE | re.DOTALL)
 _BEGINNING = 200
 
 
 def commits_implicitly(statement: str) -> bool:
     """Whether the statement, run in a transaction, commits that transaction before it does anything."""
-    word = first_word(statement)
-    # Words, not a parse: what they are compared with stands at the beginning.
-    beginning = statement[statement.upper().find(word) :][:_BEGINNING] if word else ""
+    word, beginning = _beginning(statement)
     if word in _COMMITTING:
         return _NOT_COMMITTING.match(beginning) is None
     return _ALSO_COMMITTING.match(beginning) is not None
 
 
+def runs_a_program(statement: str) -> bool:
+    """Whether the statement runs others that it does not show, which may commit: a procedure, a block."""
+    word, beginning = _beginning(statement)
+    return word in _PROGRAMS or _COMPOUND.match(beginning) is not None
+
+
+def _beginning(statement: str) -> tuple[str, str]:
+    """The first word that is executed, and what begins there. Words, not a parse."""
+    statement = _EXECUTED_COMMENT.sub(" ", statement[: _BEGINNING * 20])
+    word = first_word(statement)
+    beginning = statement[statement.upper().find(word) :] if word else ""
+    if word == "SET" and (one := _FOR_ONE_STATEMENT.match(beginning)) is not None:
+        return _beginning(beginning[one.end() :])
+    return word, beginning[:_BEGINNING]
+
+
 def has_committed(raw: RawConnection, statement: str) -> bool:
     """Whether the statement, which succeeded in a transaction, is not undone by a rollback any more."""
-    word = first_word(statement)
+    word, _ = _beginning(statement)
     if word == "COMMIT" or commits_implicitly(statement):
         return True
     # A procedure that runs DDL; a table whose engine has no transactions (MyISAM).

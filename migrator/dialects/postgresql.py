@@ -59,6 +59,8 @@ _CHANGED = (
 
 _CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
 
+_COMMIT_IN_SCRIPT = re.compile(r"(?:\A|;)\s*COMMIT\b", re.IGNORECASE)
+
 _IDENTIFIER_LIMIT = 63
 
 
@@ -317,14 +319,20 @@ class PostgreSQL:
         return bool(getattr(raw, "autocommit", False))
 
     def before_statement(self, raw: RawConnection, statement: str) -> Boundary:
-        return Boundary.OUTSIDE if self.is_autocommit(raw) else Boundary.INSIDE
+        if self.is_autocommit(raw):
+            return Boundary.OUTSIDE
+        # Words, not a parse: a script of several statements may fail, or time out, behind a COMMIT of its own.
+        return Boundary.MAY_COMMIT if _COMMIT_IN_SCRIPT.search(statement) else Boundary.INSIDE
 
     def committed(self, raw: RawConnection, statement: str) -> bool:
         # op.execute("COMMIT"). Drivers know it from the protocol: 0 is libpq's PQTRANS_IDLE (34.2).
         driver: Any = getattr(raw, "driver_connection", raw)
         if hasattr(driver, "is_in_transaction"):  # asyncpg
-            return not driver.is_in_transaction()
+            return not driver.is_closed() and not driver.is_in_transaction()
         return getattr(getattr(driver, "info", None), "transaction_status", None) == 0
+
+    def ended_transaction(self, raw: RawConnection) -> bool:
+        return not self.is_autocommit(raw) and self.committed(raw, "")
 
     def waits_for_snapshots(self, statement: str) -> bool:
         # A word, not a parse: outside a transaction a false alarm only lengthens one statement's lock timeout.

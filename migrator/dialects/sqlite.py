@@ -17,6 +17,7 @@ from migrator.dialects import (
     SessionOptions,
     first_word,
     rows,
+    sqlite_unseen,
 )
 from migrator.dialects import sqlite_lock as sidecar
 from migrator.dialects.sqlite_errors import read_error
@@ -117,10 +118,12 @@ class SQLite:
         return self.lock_timeout(raw)
 
     def restore_session(self, raw: RawConnection, session: Session) -> None:
+        self._unseen.leave(raw)
         self.set_lock_timeout(raw, session.previous["busy_timeout"])
 
     def begin_step(self, raw: RawConnection, application_name: str, lock_timeout: str | None) -> str:
         sidecar.describe(raw, application_name)
+        self._unseen.watch(raw)
         if lock_timeout is not None:
             self.set_lock_timeout(raw, lock_timeout)
         return self.lock_timeout(raw)
@@ -184,8 +187,12 @@ class SQLite:
     def invalid_indexes(self, raw: RawConnection) -> tuple[InvalidIndex, ...]:
         return ()
 
+    def __init__(self) -> None:
+        self._interrupted = False
+        self._unseen = sqlite_unseen.Unseen()
+
     def is_autocommit(self, raw: RawConnection) -> bool:
-        return raw.isolation_level is None and not _in_transaction(raw)
+        return _begins_nothing(raw) and not self._interrupted and not _in_transaction(raw)
 
     def before_statement(self, raw: RawConnection, statement: str) -> Boundary:
         if self.is_autocommit(raw):
@@ -197,13 +204,19 @@ class SQLite:
                 return Boundary.INSIDE  # there is nothing yet that would have to be undone
             # Where the driver alone decides, DDL opens no transaction, and the statement works.
             raw.commit()
+            # A project that begins its transactions itself (SQLAlchemy's recipe) gets one for the rest as well.
+            self._interrupted = word != "BEGIN" and _begins_nothing(raw)
             return Boundary.OUTSIDE
         if not inside and word not in (*_READING, *_ENDING):
             rows(raw, "BEGIN IMMEDIATE")
+            self._interrupted = False
         return Boundary.INSIDE
 
     def committed(self, raw: RawConnection, statement: str) -> bool:
         return first_word(statement) in ("COMMIT", "END") and not _in_transaction(raw)
+
+    def ended_transaction(self, raw: RawConnection) -> bool:
+        return self._unseen.committed(raw)
 
     def waits_for_snapshots(self, statement: str) -> bool:
         return False
@@ -234,6 +247,12 @@ def _no_file(source: str) -> ConfigurationError:
         details=(f"from {source}",),
         next_step="Name a file: sqlite:///relative/path.db or sqlite:////absolute/path.db. Nothing was changed.",
     )
+
+
+def _begins_nothing(raw: RawConnection) -> bool:
+    """The driver leaves transactions to whoever uses it: ``isolation_level=None``, ``autocommit=True`` (3.12)."""
+    driver: Any = getattr(raw, "driver_connection", raw)
+    return raw.isolation_level is None or getattr(driver, "autocommit", None) is True
 
 
 def _in_transaction(raw: RawConnection) -> bool:

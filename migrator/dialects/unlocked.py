@@ -150,6 +150,9 @@ class Unlocked:
         # Oracle commits DDL by itself, and DuckDB does not: what may be left is told rather than denied.
         return first_word(statement) in (*_DDL, "COMMIT")
 
+    def ended_transaction(self, raw: RawConnection) -> bool:
+        return False
+
     def waits_for_snapshots(self, statement: str) -> bool:
         return False
 

@@ -258,9 +258,12 @@ class Connections:
         def before(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
             self._run.supervisor.statement_began()
             boundary = held.dialect.before_statement(held.raw, statement)
-            if boundary is Boundary.COMMITS:
+            if boundary in (Boundary.COMMITS, Boundary.MAY_COMMIT):
                 self._check_locks(held)
+            if boundary is Boundary.COMMITS:
                 self._notes().commits_implicitly()
+            if boundary is Boundary.MAY_COMMIT:
+                self._notes().left_transaction()
             if boundary is not Boundary.OUTSIDE:
                 return
             self._notes().left_transaction()
@@ -282,6 +285,7 @@ class Connections:
             if not connection.in_transaction():
                 return
             if held.dialect.is_autocommit(held.raw):
+                notes.left_transaction()
                 notes.committed()
             elif held.dialect.committed(held.raw, statement):
                 # By itself, as DDL does on MySQL, or because it is a COMMIT of the revision's own.

@@ -47,7 +47,8 @@ def describe_failure(
         failure: MigratorError = MigrationFailed(
             message or "env.py failed",
             details=(f"{type(error).__name__}: {_one_line(error)}",),
-            next_step="The same image will fail again. Correct the revision, build again."
+            next_step=_after_the_part(step_run, target)
+            + "The same image will fail again. Correct the revision, build again."
             if step_run
             else "Correct env.py, build again.",
         )
@@ -241,9 +242,13 @@ def _advice(found: ServerError, step_run: StepRun | None, target: TargetRun | No
                 f"DROP INDEX CONCURRENTLY {index.name}; (an earlier build of it failed and left it INVALID), "
                 "then run the same command again (docs/recipes.md#concurrent-index)."
             )
-    if step_run is not None and step_run.autocommit and target is not None:
-        return f"{target.dialect.after_a_part} {advice_for(found)}"
-    return advice_for(found)
+    return _after_the_part(step_run, target) + advice_for(found)
+
+
+def _after_the_part(step_run: StepRun | None, target: TargetRun | None) -> str:
+    if step_run is None or not step_run.autocommit or target is None:
+        return ""
+    return f"{target.dialect.after_a_part} "
 
 
 def _nothing_recorded(target: TargetRun, run: Run) -> bool:

@@ -156,6 +156,8 @@ class Steps:
     def committed(self) -> None:
         """The transaction of the current step was committed, or is about to be."""
         if self._current is not None:
+            # Alembic's own commit comes after the revision; one within is the revision's: op.get_bind().commit().
+            self._current.autocommit = self._current.autocommit or self._current.running
             self._current.commit()
 
     def commits_implicitly(self) -> None:

@@ -88,6 +88,8 @@ class Tries:
         """Seconds to sleep before the next try in place; None: not here. Raises when the budget is spent."""
         run, held, step_run = self._run, self._held, self._step_run
         step_run.duration = time.monotonic() - step_run.began
+        with contextlib.suppress(Exception):  # of a connection that is gone
+            step_run.autocommit = step_run.autocommit or held.dialect.ended_transaction(held.raw)
         blockers = step_run.blockers = run.supervisor.step_ended()
         with contextlib.suppress(Exception):  # of a connection that is gone, as `error` tells
             held.restore_lock_timeout()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness import Project, Revision
+from tests.harness import Project, Revision, transaction
 from tests.integration.proving import (
     ENGINE,
     RUN,
+    SHORTEST_ENV,
     THREE,
     THREE_TABLES,
     Proving,
@@ -261,3 +262,38 @@ with engine.connect() as connection:
     assert proof.database.query("SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix'::regclass") == [
         (True,)
     ]
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+@pytest.mark.parametrize(
+    "commits",
+    [
+        'op.execute("CREATE TABLE half (id int)"); op.get_bind().commit()',
+        'op.execute("CREATE TABLE half (id int)"); op.get_bind().connection.commit()',
+        'op.execute("CREATE TABLE half (id int); COMMIT; SELECT 1/0")',
+        'op.execute("CREATE TABLE half (id int); COMMIT; BEGIN; SELECT 1/0")',
+    ],
+)
+def test_what_a_revision_commits_by_itself_is_not_said_to_be_undone(
+    proving: Proving, commits: str, driver: str
+) -> None:
+    revision = Revision("a1", None, f'{commits}\nraise RuntimeError("no")')
+    project = proving.project(Shape(SHORTEST_ENV, [revision], driver=driver))
+    assert project.database is not None
+    failed = project.migrator("upgrade")
+    assert failed.returncode == 20, failed.output
+    assert "half" in project.database.tables
+    assert "rolled back" not in failed.stderr
+    assert "left  " in failed.stderr
+
+
+def test_a_script_that_commits_is_not_run_twice_after_a_lock_timeout(proving: Proving) -> None:
+    script = "INSERT INTO noted VALUES (1); COMMIT; BEGIN; ALTER TABLE busy ADD COLUMN note text"
+    project = proving.project(Shape(SHORTEST_ENV, [Revision("a1", None, f"op.execute({script!r})")]))
+    assert project.database is not None
+    project.database.query("CREATE TABLE noted (id int)")
+    project.database.query("CREATE TABLE busy (id int)")
+    with transaction(project.database.url, "LOCK TABLE busy"):
+        failed = project.migrator("upgrade")
+    assert failed.returncode == 12, failed.output
+    assert project.database.query("SELECT count(*) FROM noted") == [(1,)]

@@ -925,3 +925,47 @@ def test_a_proxy_that_hands_out_connections_is_refused_unless_it_is_known(
         known = {"MIGRATOR_DATABASE_URL": behind, "MIGRATOR_POOLER": "session"}
         made.migrator("upgrade", env=known, check=True)
     assert database.revisions == ["c3"]
+
+
+def test_a_procedure_that_commits_is_not_called_twice_after_a_lock_timeout(
+    project: MakeProject, database: MariaDBDatabase
+) -> None:
+    database.query("CREATE TABLE noted (id INT)")
+    database.query("CREATE TABLE busy (id INT PRIMARY KEY)")
+    database.query("INSERT INTO busy VALUES (1)")
+    database.query(
+        "CREATE PROCEDURE fill() BEGIN INSERT INTO noted VALUES (1); COMMIT; DELETE FROM busy WHERE id = 1; END"
+    )
+    ours = project(revisions=[Revision("a1", None, 'op.execute("CALL fill()")')])
+    with transaction(database, "SELECT * FROM busy FOR UPDATE"):
+        failed = ours.migrator("upgrade")
+    assert failed.returncode == 12, failed.output
+    assert database.query("SELECT COUNT(*) FROM noted") == [(1,)]
+    assert "rolled back" not in failed.stderr
+    assert "left      part of a1" in failed.stderr
+
+
+def test_what_a_procedure_that_fails_has_left_is_not_said_to_be_undone(
+    project: MakeProject, database: MariaDBDatabase
+) -> None:
+    database.query(
+        "CREATE PROCEDURE fill() BEGIN CREATE TABLE half (id INT); INSERT INTO nowhere VALUES (1); END"
+    )
+    failed = project(revisions=[Revision("a1", None, 'op.execute("CALL fill()")')]).migrator("upgrade")
+    assert failed.returncode == 20, failed.output
+    assert "half" in database.tables
+    assert "rolled back" not in failed.stderr
+
+
+def test_rows_that_unlock_tables_commits_are_named(project: MakeProject, database: MariaDBDatabase) -> None:
+    database.query("CREATE TABLE kept (id INT)")
+    body = """\
+op.execute("LOCK TABLES kept WRITE")
+op.execute("INSERT INTO kept VALUES (1)")
+op.execute("UNLOCK TABLES")
+raise RuntimeError("no")
+"""
+    failed = project(revisions=[Revision("a1", None, body)]).migrator("upgrade")
+    assert failed.returncode == 20, failed.output
+    assert database.query("SELECT id FROM kept") == [(1,)]
+    assert "INSERT INTO kept" in failed.stderr.split("left  ")[1]

@@ -6,9 +6,11 @@ import contextlib
 import os
 import signal
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -554,3 +556,123 @@ def test_a_backfill_in_batches_is_one_line_of_what_is_left(make: MakeProject) ->
     assert "CREATE TABLE one" in left
     assert left.count("INSERT INTO one") == 1
     assert "40 × INSERT INTO one VALUES" in left
+
+
+@pytest.mark.parametrize("comment", ["-- no checks\n", "/* no checks */ ", "  \n"])
+def test_foreign_keys_are_switched_off_behind_a_comment_as_well(make: MakeProject, comment: str) -> None:
+    """Else the rebuilt table's rows go, and by ON DELETE CASCADE those of the other one with them."""
+    before = """
+        op.execute("CREATE TABLE parent (id INTEGER PRIMARY KEY, n INTEGER)")
+        op.execute("CREATE TABLE child (parent_id INTEGER REFERENCES parent (id) ON DELETE CASCADE)")
+        op.execute("INSERT INTO parent VALUES (1, 1)")
+        op.execute("INSERT INTO child VALUES (1)")
+    """
+    rebuild = f"""
+        op.execute("CREATE TABLE other (id INTEGER)")
+        op.execute({comment + "PRAGMA foreign_keys=OFF"!r})
+        with op.batch_alter_table("parent") as batch:
+            batch.alter_column("n", nullable=False)
+    """
+    env = SYNC_ENV.replace(
+        "with connectable.connect() as connection:",
+        "with connectable.connect() as connection:\n"
+        '        connection.exec_driver_sql("PRAGMA foreign_keys=ON")\n'
+        "        connection.commit()",
+    )
+    project = make([Revision("a1", None, dedent(before)), Revision("b2", "a1", dedent(rebuild))], env=env)
+    project.migrator("upgrade", check=True)
+    assert query(project, "SELECT * FROM child") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "pragma", ["PRAGMA wal_checkpoint", "PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA temp_store = MEMORY"]
+)
+def test_pragmas_that_fail_in_a_transaction_work_after_ddl(make: MakeProject, pragma: str) -> None:
+    body = f"""
+        op.execute("CREATE TABLE half (id INTEGER)")
+        op.execute("{pragma}")
+    """
+    project = make(
+        [Revision("a1", None, 'op.execute("PRAGMA journal_mode = WAL")'), Revision("b2", "a1", dedent(body))]
+    )
+    project.migrator("upgrade", check=True)
+    assert tables(project) == ["half"]
+
+
+@pytest.mark.parametrize(
+    "past_us",
+    [
+        'op.get_bind().connection.executescript("CREATE TABLE half (id INTEGER)")',
+        'op.get_bind().connection.executescript("INSERT INTO t_a1 (id) VALUES (1)")',
+        'op.get_bind().connection.cursor().execute("CREATE TABLE half (id INTEGER)")',
+        'op.execute("CREATE TABLE half (id INTEGER)"); op.get_bind().connection.commit()',
+        'op.execute("CREATE TABLE half (id INTEGER)"); op.get_bind().commit()',
+    ],
+)
+def test_what_a_revision_commits_past_alembic_is_not_said_to_be_undone(
+    make: MakeProject, past_us: str
+) -> None:
+    project = make([THREE[0], Revision("b2", "a1", f'{past_us}\nraise RuntimeError("no")')])
+    failed = project.migrator("upgrade")
+    assert failed.returncode == 20, failed.output
+    assert tables(project) == ["half", "t_a1"] or query(project, "SELECT id FROM t_a1") == [(1,)]
+    assert "rolled back" not in failed.stderr
+    assert "left  " in failed.stderr
+
+
+def test_rows_of_a_cursor_of_the_drivers_own_are_said_to_be_undone(make: MakeProject) -> None:
+    body = 'op.get_bind().connection.cursor().execute("INSERT INTO t_a1 (id) VALUES (1)")\nraise RuntimeError("no")'
+    project = make([THREE[0], Revision("b2", "a1", body)])
+    failed = project.migrator("upgrade")
+    assert failed.returncode == 20, failed.output
+    assert query(project, "SELECT id FROM t_a1") == []
+    assert "rolled back: b2" in failed.stderr
+
+
+OWN_TRANSACTIONS = """
+from sqlalchemy import event as _event
+from sqlalchemy.engine import Engine as _Engine
+
+
+@_event.listens_for(_Engine, "connect")
+def _leave_it(raw, _record):
+    raw.isolation_level = None
+
+
+@_event.listens_for(_Engine, "begin")
+def _begin(connection):
+    connection.exec_driver_sql("BEGIN")
+
+
+"""
+
+
+@pytest.mark.parametrize("ends", ["COMMIT", "PRAGMA foreign_keys=OFF"])
+def test_a_project_that_begins_its_transactions_itself_keeps_them_after(make: MakeProject, ends: str) -> None:
+    body = f"""
+        op.execute("CREATE TABLE half (id INTEGER)")
+        op.execute("{ends}")
+        op.execute("CREATE TABLE other (id INTEGER)")
+        raise RuntimeError("no")
+    """
+    project = make([Revision("a1", None, dedent(body))], env=OWN_TRANSACTIONS + SYNC_ENV)
+    failed = project.migrator("upgrade")
+    assert failed.returncode == 20, failed.output
+    left = failed.stderr.split("left  ")[1]
+    assert "CREATE TABLE half" in left
+    # After a COMMIT of its own, it is the project that would have to begin again.
+    assert ("CREATE TABLE other" in left) == (ends == "COMMIT")
+    assert tables(project) == (["half", "other"] if ends == "COMMIT" else ["half"])
+
+
+if sys.version_info >= (3, 12):  # sqlite3 has the attribute since then
+
+    @pytest.mark.parametrize("autocommit", [True, False])
+    def test_the_drivers_autocommit_attribute_is_the_projects_choice(
+        make: MakeProject, autocommit: bool
+    ) -> None:
+        env = SYNC_ENV.replace("poolclass=", f'connect_args={{"autocommit": {autocommit}}}, poolclass=')
+        assert env != SYNC_ENV
+        project = make(env=env)
+        project.migrator("upgrade", check=True)
+        assert revisions(project) == ["c3"]

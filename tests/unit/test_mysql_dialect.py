@@ -12,7 +12,7 @@ from migrator.dialects import ErrorKind, LockKey, dialect_named
 from migrator.dialects.mysql import lock_name
 from migrator.dialects.mysql_settings import whole_seconds
 from migrator.dialects.mysql_sql import identifier, literal, version_number
-from migrator.dialects.mysql_statements import commits_implicitly
+from migrator.dialects.mysql_statements import commits_implicitly, runs_a_program
 
 KEYS = [
     LockKey("shop", "shop", "alembic_version"),
@@ -157,3 +157,45 @@ def test_literals_and_names_are_safe_whatever_is_in_them() -> None:
 )
 def test_a_version_is_what_people_know_it_by(told: str, number: str) -> None:
     assert version_number(told) == number
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "/*!40000 ALTER TABLE t DISABLE KEYS */",
+        "/*!50003 CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW SET @a = 1 */",
+        "/*M!100100 DROP TABLE t */",
+        "SET STATEMENT lock_wait_timeout=5 FOR ALTER TABLE t ADD note text",
+        "set statement max_statement_time=0,\n lock_wait_timeout=5 for create table t (id int)",
+    ],
+)
+def test_ddl_behind_other_words_commits_as_well(statement: str) -> None:
+    assert commits_implicitly(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET STATEMENT lock_wait_timeout=5 FOR UPDATE t SET a = 1",
+        "SET NAMES utf8mb4",
+        "/*!40101 SET NAMES utf8mb4 */",
+        "SET @statement = 'CREATE TABLE t FOR x'",
+    ],
+)
+def test_settings_commit_nothing(statement: str) -> None:
+    assert not commits_implicitly(statement)
+
+
+@pytest.mark.parametrize(
+    ("statement", "program"),
+    [
+        ("CALL fill()", True),
+        ("/*!50003 CALL fill() */", True),
+        ("EXECUTE prepared", True),
+        ("BEGIN NOT ATOMIC CREATE TABLE t (id int); END", True),
+        ("BEGIN", False),
+        ("INSERT INTO t VALUES ('CALL')", False),
+    ],
+)
+def test_a_program_is_not_taken_for_what_it_shows(statement: str, program: bool) -> None:
+    assert runs_a_program(statement) is program
