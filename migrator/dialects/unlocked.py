@@ -13,7 +13,9 @@ from migrator.dialects import (
     ServerFacts,
     Session,
     SessionOptions,
+    dialect_named,
     first_word,
+    known,
     rows,
 )
 from migrator.results import Activity, InvalidIndex, LockHolder
@@ -31,7 +33,8 @@ _DDL = ("CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE", "COMMENT", "GRANT", "RE
 class Unlocked:
     """See :class:`migrator.dialects.Dialect`: what can be done for a database of which nothing is known.
 
-    Migrations run and are verified. There is no lock, no limit for waiting on other sessions, and no way to
+    Migrations run and are verified. Of a database that is known, or that speaks like one (CockroachDB), at least
+    errors and transactions are understood. There is no lock, no limit for waiting on other sessions, and no way to
     cancel a statement; and nothing proves that ``env.py`` connects to the configured database.
     """
 
@@ -45,11 +48,14 @@ class Unlocked:
 
     def __init__(self, sqlalchemy_name: str) -> None:
         self.name = sqlalchemy_name  # type: ignore[misc]
+        self._known = dialect_named(sqlalchemy_name) if sqlalchemy_name in known() else None
 
     def refuse_url(self, url: URL, source: str) -> None:
         return
 
     def read_error(self, error: BaseException) -> ServerError | None:
+        if self._known is not None:
+            return self._known.read_error(error)
         import sqlalchemy.exc
 
         if isinstance(error, sqlalchemy.exc.DBAPIError):
@@ -139,19 +145,25 @@ class Unlocked:
         return ()
 
     def is_autocommit(self, raw: RawConnection) -> bool:
+        if self._known is not None:
+            return self._known.is_autocommit(raw)
         return bool(getattr(raw, "autocommit", False))
 
     def before_statement(self, raw: RawConnection, statement: str) -> Boundary:
+        if self._known is not None:
+            return self._known.before_statement(raw, statement)
         if self.is_autocommit(raw):
             return Boundary.OUTSIDE
         return Boundary.COMMITS if first_word(statement) in _DDL else Boundary.INSIDE
 
     def committed(self, raw: RawConnection, statement: str) -> bool:
+        if self._known is not None:
+            return self._known.committed(raw, statement)
         # Oracle commits DDL by itself, and DuckDB does not: what may be left is told rather than denied.
         return first_word(statement) in (*_DDL, "COMMIT")
 
     def ended_transaction(self, raw: RawConnection) -> bool:
-        return False
+        return self._known is not None and self._known.ended_transaction(raw)
 
     def waits_for_snapshots(self, statement: str) -> bool:
         return False

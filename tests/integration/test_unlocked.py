@@ -111,7 +111,7 @@ def test_a_run_without_a_lock_is_told_apart_in_its_json(make: MakeProject) -> No
 def test_a_wrong_value_of_lock_is_refused(make: MakeProject) -> None:
     refused = make(table_revisions("a1")).migrator("upgrade", env={"MIGRATOR_LOCK": "off"})
     assert refused.returncode == 2, refused.output
-    assert "'auto' or 'none'" in refused.stderr
+    assert "'auto', 'node' or 'none'" in refused.stderr
 
 
 LIKE_COCKROACHDB = """
@@ -146,3 +146,16 @@ def test_a_known_database_runs_without_the_lock_as_well(
     done = project.migrator("upgrade", "--lock", "none", check=True)
     assert "nothing keeps two runs apart" in done.stderr
     assert database.revisions == ["b2"]
+
+
+def test_what_postgresql_undoes_is_said_to_be_undone_without_the_lock_as_well(
+    tmp_path: Path, database: Database
+) -> None:
+    body = 'op.execute("CREATE TABLE half (id int)")\nop.execute("SELECT 1 / 0")'
+    project = write_project(tmp_path / "shop", database, revisions=[Revision("a1", None, body)])
+    failed = project.migrator("upgrade", "--lock", "none")
+    assert failed.returncode == 20, failed.output
+    assert "22012: division by zero" in failed.stderr
+    assert "rolled back: a1" in failed.stderr
+    assert "left  " not in failed.stderr
+    assert database.tables == []
