@@ -198,6 +198,10 @@ class SQLite:
         if self.is_autocommit(raw):
             return Boundary.OUTSIDE
         word = first_word(statement)
+        switched = self._unseen.switch_of_foreign_keys()
+        if switched:
+            raw.commit()
+            rows(raw, f"PRAGMA foreign_keys = {switched}")
         inside = _in_transaction(raw)
         if word in _WITHOUT_TRANSACTION or _NO_EFFECT_INSIDE.match(statement):
             if not inside:
@@ -210,7 +214,7 @@ class SQLite:
         if not inside and word not in (*_READING, *_ENDING):
             rows(raw, "BEGIN IMMEDIATE")
             self._interrupted = False
-        return Boundary.INSIDE
+        return Boundary.MAY_COMMIT if switched else Boundary.INSIDE
 
     def committed(self, raw: RawConnection, statement: str) -> bool:
         return first_word(statement) in ("COMMIT", "END") and not _in_transaction(raw)

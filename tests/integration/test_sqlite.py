@@ -558,8 +558,16 @@ def test_a_backfill_in_batches_is_one_line_of_what_is_left(make: MakeProject) ->
     assert "40 × INSERT INTO one VALUES" in left
 
 
-@pytest.mark.parametrize("comment", ["-- no checks\n", "/* no checks */ ", "  \n"])
-def test_foreign_keys_are_switched_off_behind_a_comment_as_well(make: MakeProject, comment: str) -> None:
+@pytest.mark.parametrize(
+    "switch",
+    [
+        'op.execute("-- no checks\\nPRAGMA foreign_keys=OFF")',
+        'op.execute("/* no checks */ PRAGMA foreign_keys=OFF")',
+        'op.get_bind().connection.execute("PRAGMA foreign_keys=OFF")',
+        'op.get_bind().connection.cursor().execute("pragma foreign_keys(0)")',
+    ],
+)
+def test_foreign_keys_are_switched_off_however_it_is_written(make: MakeProject, switch: str) -> None:
     """Else the rebuilt table's rows go, and by ON DELETE CASCADE those of the other one with them."""
     before = """
         op.execute("CREATE TABLE parent (id INTEGER PRIMARY KEY, n INTEGER)")
@@ -569,7 +577,7 @@ def test_foreign_keys_are_switched_off_behind_a_comment_as_well(make: MakeProjec
     """
     rebuild = f"""
         op.execute("CREATE TABLE other (id INTEGER)")
-        op.execute({comment + "PRAGMA foreign_keys=OFF"!r})
+        {switch}
         with op.batch_alter_table("parent") as batch:
             batch.alter_column("n", nullable=False)
     """
