@@ -29,7 +29,9 @@ from migrator.errors import ExitCode, LockLost, RunLockTimeout
 from migrator.events import Event, LockWaiting, silent
 from migrator.lock import RunLock
 from tests.harness import Database, Server, create_database, drop_database, wait_until
+from tests.servers import binaries
 from tests.servers.mariadb import MariaDBDatabase, mariadb
+from tests.servers.mysql import mysql
 
 
 class Subject(Protocol):
@@ -227,19 +229,24 @@ SERVERS = [
     PostgreSQLSubject("psycopg2"),
     PostgreSQLSubject("psycopg"),
     MySQLSubject("pymysql"),
+    MySQLSubject("pymysql", "mysql_databases"),
 ]
 """Those with a server that knows its sessions apart."""
 
 SUBJECTS = [*SERVERS, SQLiteSubject("pysqlite")]
 
-on_servers = pytest.mark.parametrize(
-    "subject", SERVERS, indirect=True, ids=lambda subject: f"{subject.dialect.name}-{subject.driver}"
-)
+
+def subject_name(subject: Subject) -> str:
+    """Product and driver; one dialect may serve several products."""
+    return f"{subject.databases.partition('_')[0]}-{subject.driver}"
+
+
+on_servers = pytest.mark.parametrize("subject", SERVERS, indirect=True, ids=subject_name)
 
 Connect = Callable[..., RawConnection]
 
 
-@pytest.fixture(params=SUBJECTS, ids=lambda subject: f"{subject.dialect.name}-{subject.driver}")
+@pytest.fixture(params=SUBJECTS, ids=subject_name)
 def subject(request: pytest.FixtureRequest) -> Subject:
     return request.param
 
@@ -259,6 +266,12 @@ def databases(subject: Subject, request: pytest.FixtureRequest) -> tuple[Databas
 def mariadb_databases() -> Iterator[tuple[MariaDBDatabase, MariaDBDatabase]]:
     # Without it a session's name, which is a user variable, cannot be seen from another.
     with mariadb({"performance_schema": "ON"}) as server:
+        yield server.create_database("lock_1"), server.create_database("lock_2")
+
+
+@pytest.fixture(scope="module")
+def mysql_databases() -> Iterator[tuple[MariaDBDatabase, MariaDBDatabase]]:
+    with binaries.needed(), mysql() as server:
         yield server.create_database("lock_1"), server.create_database("lock_2")
 
 
