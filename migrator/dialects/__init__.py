@@ -255,6 +255,9 @@ class Dialect(Protocol):
         A script of several statements, or the driver's own methods. Asks nothing of the server.
         """
 
+    def outlives_rollback(self, raw: RawConnection) -> bool:
+        """Before a ROLLBACK: has the transaction changed something that it does not undo? Changes nothing."""
+
     def waits_for_snapshots(self, statement: str) -> bool:
         """Whether this statement, outside a transaction, waits for old ones to end (a concurrent index build)."""
 

@@ -24,7 +24,12 @@ from migrator.dialects import mysql_settings as settings
 from migrator.dialects.mysql_activity import activity_of, holder_of
 from migrator.dialects.mysql_errors import read_error
 from migrator.dialects.mysql_sql import identifier, literal, records, text, variables, version_number
-from migrator.dialects.mysql_statements import commits_implicitly, has_committed, runs_a_program
+from migrator.dialects.mysql_statements import (
+    commits_implicitly,
+    has_committed,
+    outlives_rollback,
+    runs_a_program,
+)
 from migrator.results import Activity, InvalidIndex, LockHolder
 
 if TYPE_CHECKING:
@@ -207,6 +212,9 @@ class MySQL:
 
     def ended_transaction(self, raw: RawConnection) -> bool:
         return False
+
+    def outlives_rollback(self, raw: RawConnection) -> bool:
+        return outlives_rollback(raw)
 
     def waits_for_snapshots(self, statement: str) -> bool:
         return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from migrator.dialects import RawConnection, first_word
+from migrator.dialects import RawConnection, first_word, rows
 
 IN_TRANSACTION = 1
 """``SERVER_STATUS_IN_TRANS`` of the protocol's OK packet."""
@@ -32,6 +32,9 @@ _COMPOUND = re.compile(r"BEGIN\s+NOT\s+ATOMIC\b", re.IGNORECASE)
 _EXECUTED_COMMENT = re.compile(r"/\*M?!\d*")
 _FOR_ONE_STATEMENT = re.compile(r"SET\s+STATEMENT\s.*?\sFOR\s", re.IGNORECASE | re.DOTALL)
 _BEGINNING = 200
+_HERE = "migrator_here"
+_NOT_ROLLED_BACK = 1196
+"""``ER_WARNING_NOT_COMPLETE_ROLLBACK``"""
 
 
 def commits_implicitly(statement: str) -> bool:
@@ -65,6 +68,22 @@ def has_committed(raw: RawConnection, statement: str) -> bool:
         return True
     # A procedure that runs DDL; a table whose engine has no transactions (MyISAM).
     return word in _MAY_COMMIT and _in_transaction(raw) is False
+
+
+def outlives_rollback(raw: RawConnection) -> bool:
+    """Whether rows of a table without transactions (MyISAM) were changed; MySQL counts such a table in.
+
+    What the server warns of at a ROLLBACK, it warns of as well where the rollback goes no further than to here.
+    """
+    if _warns(raw):  # a deadlock has rolled back all of it
+        return True
+    rows(raw, f"SAVEPOINT {_HERE}")
+    rows(raw, f"ROLLBACK TO SAVEPOINT {_HERE}")
+    return _warns(raw)
+
+
+def _warns(raw: RawConnection) -> bool:
+    return any(int(number) == _NOT_ROLLED_BACK for _level, number, _words in rows(raw, "SHOW WARNINGS"))
 
 
 def _in_transaction(raw: RawConnection) -> bool | None:

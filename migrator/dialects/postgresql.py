@@ -334,6 +334,9 @@ class PostgreSQL:
     def ended_transaction(self, raw: RawConnection) -> bool:
         return not self.is_autocommit(raw) and self.committed(raw, "")
 
+    def outlives_rollback(self, raw: RawConnection) -> bool:
+        return False
+
     def waits_for_snapshots(self, statement: str) -> bool:
         # A word, not a parse: outside a transaction a false alarm only lengthens one statement's lock timeout.
         return _CONCURRENTLY.search(statement) is not None

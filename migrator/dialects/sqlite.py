@@ -222,6 +222,9 @@ class SQLite:
     def ended_transaction(self, raw: RawConnection) -> bool:
         return self._unseen.committed(raw)
 
+    def outlives_rollback(self, raw: RawConnection) -> bool:
+        return False
+
     def waits_for_snapshots(self, statement: str) -> bool:
         return False
 

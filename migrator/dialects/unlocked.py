@@ -165,6 +165,9 @@ class Unlocked:
     def ended_transaction(self, raw: RawConnection) -> bool:
         return self._known is not None and self._known.ended_transaction(raw)
 
+    def outlives_rollback(self, raw: RawConnection) -> bool:
+        return False
+
     def waits_for_snapshots(self, statement: str) -> bool:
         return False
 

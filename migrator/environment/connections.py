@@ -218,6 +218,7 @@ class Connections:
         if not self._run.reads_only:
             for name, listener in (
                 ("commit", self._before_commit(held)),
+                ("rollback", self._before_rollback),
                 ("before_cursor_execute", self._before_statement(held)),
                 ("after_cursor_execute", self._after_statement(held)),
             ):
@@ -245,6 +246,9 @@ class Connections:
             self._notes().committed()
 
         return check
+
+    def _before_rollback(self, _connection: Connection) -> None:
+        self._notes().rolls_back()
 
     def _check_locks(self, held: Held) -> None:
         for lock in list(held.locks.values()):

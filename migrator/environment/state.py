@@ -103,6 +103,9 @@ class Notes(Protocol):
     def committed(self) -> None:
         """The transaction was committed, or is about to be."""
 
+    def rolls_back(self) -> None:
+        """The transaction is about to be rolled back."""
+
     def commits_implicitly(self) -> None:
         """A statement begins that commits what stands before it in the transaction, even if it fails itself."""
 

@@ -160,6 +160,16 @@ class Steps:
             self._current.autocommit = self._current.autocommit or self._current.running
             self._current.commit()
 
+    def rolls_back(self) -> None:
+        """The transaction of the current step is about to be rolled back, and part of it may stay all the same."""
+        step, held = self._current, self._held
+        if step is None or held is None or not step.open_statements:
+            return
+        with contextlib.suppress(Exception):  # of a connection that is gone: nobody can tell
+            if held.dialect.outlives_rollback(held.raw):
+                step.autocommit = True
+                step.commit()
+
     def commits_implicitly(self) -> None:
         """A statement of the current step begins that commits what stands before it, even if it fails itself."""
         if self._current is not None and self._current.open_statements:
@@ -169,6 +179,7 @@ class Steps:
     def failed(self, error: BaseException) -> None:
         """Something was raised while the steps ran. The first failure is kept, whatever becomes of ``error``."""
         run, held, step = self._run, self._held, self._current
+        self.rolls_back()  # by env.py, later, where the transaction is its own
         blockers = run.supervisor.step_ended() or (step.blockers if step is not None else ())
         if isinstance(error, RunAgain):
             run.again = error
