@@ -138,6 +138,8 @@ def _fetch(architecture: str, into: Path) -> None:
         "APT::Architectures": architecture,
         "APT::Sandbox::User": "root",
         "APT::Install-Recommends": "false",
+        # Otherwise lists that could not be fetched are a warning, and the package is not found.
+        "APT::Update::Error-Mode": "any",
         "Acquire::Languages": "none",
         "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
     }
@@ -157,9 +159,13 @@ def _run(command: list[str]) -> None:
             command, check=False, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_SECONDS
         )
     except subprocess.TimeoutExpired:
-        raise ServerMissing(f"no MySQL: {command[0]} took more than {_FETCH_TIMEOUT_SECONDS} s") from None
+        raise ServerMissing(
+            f"no MySQL: {PACKAGE} of Debian unstable was not fetched from {_ARCHIVE} "
+            f"within {_FETCH_TIMEOUT_SECONDS} s"
+        ) from None
     if ended.returncode != 0:
-        raise ServerMissing(f"no MySQL: {command[0]} failed: {ended.stderr.strip() or ended.stdout.strip()}")
+        why = ended.stderr.strip() or ended.stdout.strip()
+        raise ServerMissing(f"no MySQL: {PACKAGE} of Debian unstable, from {_ARCHIVE}: {why}")
 
 
 @functools.cache
@@ -174,6 +180,8 @@ def _empty_data_directory() -> Path:
                 command = [
                     *mysqld(),
                     "--initialize-insecure",
+                    # Copied for each server: the default is 100 MB.
+                    f"--innodb-redo-log-capacity={_FAST_OPTIONS['innodb_redo_log_capacity']}",
                     f"--datadir={base / 'data'}",
                     f"--tmpdir={base}",
                 ]
