@@ -28,7 +28,8 @@ def check(
     """Look at the configuration, the revision graph, every revision file and, unless ``offline``, the database.
 
     :param models: compare the models with what the revisions make of a disposable database, once nothing else
-        is wrong.
+        is wrong. The configured database is not looked at then: a module of the project that reads the URL
+        when it is imported does so once, and would lead the comparison there.
     :param give_up: see :class:`migrator.stopping.Stopping`.
     :raises ConfigurationError: there is no Alembic configuration to look at.
     :raises MigratorError: the database cannot be reached.
@@ -38,22 +39,22 @@ def check(
     checked = ["configuration", "revision graph", "revisions import", "env.py compiles"]
     history, syntax = _history(config), _syntax(locations.environment)
     comparison: _Comparison | None = None
-    if models and offline and not history and not syntax:
+    if models and not history and not syntax:
         # Before any module of the project is imported: one that reads the database's URL does so only once.
         comparison = _compared(settings, report, give_up, learn_secret)
     findings = [*history, *_imports(config), *syntax]
-    if not offline and not findings and settings.database is not None:
-        checked += ["version table readable", "indexes valid"]
-        findings += _database(settings, report, give_up)
-    elif not offline and settings.database is None:
-        report(Notice("database", "not looked at: none is configured"))
-    if not models or findings:
-        return CheckResult(tuple(checked), tuple(findings))
-    comparison = comparison or _compared(settings, report, give_up, learn_secret)
-    if isinstance(comparison, MigratorError):
-        raise comparison
-    checked.append("models against the revisions")
-    return CheckResult(tuple(checked), _models(*comparison), *comparison)
+    if comparison is not None and not findings:
+        if isinstance(comparison, MigratorError):
+            raise comparison
+        checked.append("models against the revisions")
+        return CheckResult(tuple(checked), _models(*comparison), *comparison)
+    if not offline and not models:
+        if settings.database is None:
+            report(Notice("database", "not looked at: none is configured"))
+        elif not findings:
+            checked += ["version table readable", "indexes valid"]
+            findings += _database(settings, report, give_up)
+    return CheckResult(tuple(checked), tuple(findings))
 
 
 _Comparison = tuple[tuple[Difference, ...], tuple[SuspectedRename, ...]] | MigratorError

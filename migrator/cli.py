@@ -177,13 +177,16 @@ def status(process: Process, exit_code: bool) -> ExitCode:
 @command("check", *CONNECTING, "deadline")
 @click.option("--offline", is_flag=True, help="Do not connect, also where a database is configured.")
 @click.option(
-    "--models", is_flag=True, help="Compare the models with what the revisions make of a disposable database."
+    "--models",
+    is_flag=True,
+    help="Compare the models with what the revisions make of a disposable database, instead of looking at the "
+    "configured one.",
 )
 def check(process: Process, offline: bool, models: bool) -> ExitCode:
     """Look for what would fail: the configuration, the history, every revision file, and the database.
 
     Exit 3 if something is wrong. Made for image builds (RUN migrator check --offline) and pull requests
-    (migrator check --offline --models: the configured database is not connected to).
+    (migrator check --models).
     """
     from migrator.checking import check as look
 

@@ -10,7 +10,7 @@ from migrator import environment, redirected
 from migrator.disposable import Disposable, disposable_database
 from migrator.durations import format_duration
 from migrator.environment import LearnSecret
-from migrator.errors import ConfigurationError
+from migrator.errors import ConfigurationError, DeadlineExceeded, Interrupted, MigratorError, Terminated
 from migrator.events import (
     Event,
     InvalidIndexesFound,
@@ -62,6 +62,11 @@ def scratch_at_head(
             stopping.arm()
             stopping.check()
             yield scratch
+        except MigratorError as error:
+            error.result = None  # it tells of a database that is about to be gone
+            if isinstance(error, (Terminated, Interrupted, DeadlineExceeded)):
+                error.next_step = "Run the same command again; the disposable database is gone."
+            raise
         finally:
             _disarmed(stopping)
 

@@ -29,7 +29,7 @@ def made_blocks() -> Iterator[tuple[str, str]]:
     try:
         project = shop(directory, None, RENAMED + ITEMS)
         yield "pipeline", _shown(project, *COMMAND, "-m", "items", "--fail-on-suspected-rename")
-        yield "models", _shown(project, "check", "--offline", "--models")
+        yield "models", _shown(project, "check", "--models")
         yield "written", _shown(project, *COMMAND, "-m", "items", "--rev-id", "9a0c12")
         yield "file", fenced(_upgrade_of(project.versions / "9a0c12_items.py"), "python")
         (project.versions / "9a0c12_items.py").unlink()

@@ -594,10 +594,10 @@ def test_models_are_checked_without_the_configured_database(
 ) -> None:
     project = shop(tmp_path, None, ORDERS)
     nowhere = f"postgresql://shop:hidden-word@127.0.0.1:{closed_port}/shop"
-    done = checked(project, {**scratch, "MIGRATOR_DATABASE_URL": nowhere}, "--offline")
+    done = checked(project, {**scratch, "MIGRATOR_DATABASE_URL": nowhere})
     assert done.returncode == 0, done.output
     assert "hidden-word" not in done.output
-    done = checked(project, {**scratch, "MIGRATOR_DATABASE_URL": UNSET}, "--offline")
+    done = checked(project, {**scratch, "MIGRATOR_DATABASE_URL": UNSET})
     assert done.returncode == 0, done.output
 
 

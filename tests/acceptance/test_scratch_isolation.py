@@ -205,7 +205,7 @@ OF_ALL_ENGINES = LISTENER.format(target="sa.engine.Engine")
 @pytest.mark.parametrize(
     "more", ["", BEFORE, RAW_CONNECTION, CREATOR, SWALLOWED, OF_ONE_ENGINE, OF_ALL_ENGINES]
 )
-@pytest.mark.parametrize("command", [SCRATCH, ("check", "--models", "--offline")], ids=["revision", "check"])
+@pytest.mark.parametrize("command", [SCRATCH, ("check", "--models")], ids=["revision", "check"])
 def test_an_env_py_that_connects_elsewhere_is_refused_before_its_first_statement(
     tmp_path: Path, real: Database, scratch: dict[str, str], command: tuple[str, ...], more: str
 ) -> None:
