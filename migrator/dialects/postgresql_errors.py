@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 from migrator.dialects import ErrorKind, ServerError
@@ -81,7 +82,7 @@ def read_error(error: BaseException) -> ServerError | None:
     """See :meth:`migrator.dialects.Dialect.read_error`."""
     driver_error = _driver_error(error)
     if driver_error is None:
-        return None
+        return _unreachable(error)
     driver_error = _first_of_the_loss(error, driver_error)
     diagnostics = getattr(driver_error, "diag", None)
     sqlstate = str(getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None) or "")
@@ -90,6 +91,16 @@ def read_error(error: BaseException) -> ServerError | None:
     if getattr(error, "connection_invalidated", False) and kind is ErrorKind.OTHER:
         kind = ErrorKind.CONNECTION_LOST
     return ServerError(kind, str(message), sqlstate, _further(diagnostics))
+
+
+def _unreachable(error: BaseException) -> ServerError | None:
+    """Asyncpg lets the system's own error through where it cannot connect; whose it is, the traceback tells."""
+    if not isinstance(error, OSError):
+        return None
+    frames = traceback.walk_tb(error.__traceback__)
+    if not any(str(frame.f_globals.get("__name__")).startswith("asyncpg.") for frame, _ in frames):
+        return None
+    return ServerError(ErrorKind.NOT_READY, " ".join(str(error).split()) or "nothing was answered")
 
 
 def _driver_error(error: BaseException) -> BaseException | None:

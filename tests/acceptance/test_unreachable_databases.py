@@ -254,3 +254,16 @@ def test_status_and_wait_need_no_database_that_writes(shop: Project, database: D
     database.query(f'ALTER DATABASE "{database.name}" SET default_transaction_read_only = on')
     assert "at b2" in shop.migrator("status", check=True).stdout
     shop.migrator("wait", "--for", "head", check=True)
+
+
+def test_an_asynchronous_env_py_that_alone_knows_its_server_waits_for_it_as_well(
+    project: MakeProject, database: Database
+) -> None:
+    """asyncpg lets the system's own error through."""
+    shop = project("async", revisions=table_revisions("a1"))
+    nowhere = url_with(with_driver(database.url, "asyncpg"), port=1)
+    ini = shop.path / "alembic.ini"
+    ini.write_text(ini.read_text().replace(with_driver(database.url, "asyncpg"), nowhere))
+    run = shop.migrator("upgrade", "--wait-timeout", "1", env={"MIGRATOR_DATABASE_URL": UNSET})
+    assert run.returncode == ExitCode.UNREACHABLE, run.output
+    assert "env.py runs again" in run.stderr
