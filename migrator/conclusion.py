@@ -170,7 +170,14 @@ def _unread(trouble: str, passing: bool) -> MigratorError:
 def _not_verified(state: Run, target: TargetRun, truth: Truth) -> VerificationFailed:
     goal = ", ".join(sorted(target.goal)) or "base"
     rows = ", ".join(truth.rows) or "base"
-    if state.ends_transaction_itself:
+    tried = [step_run for step_run in target.steps.values() if step_run.tries]
+    if tried and tried[-1].autocommit:
+        cause = "a revision committed by itself (op.get_bind().commit()?): nobody commits what came after that"
+        next_step = (
+            "Look at what is listed as left; let the revision leave the commit to Alembic, or use "
+            "op.get_context().autocommit_block()."
+        )
+    elif state.ends_transaction_itself:
         cause = "env.py ends its transaction itself (begin_transaction() as …): a dry run?"
         next_step = "Run it without what makes env.py roll back. Nothing is applied by a dry run."
     else:

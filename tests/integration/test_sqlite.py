@@ -684,3 +684,14 @@ if sys.version_info >= (3, 12):  # sqlite3 has the attribute since then
         project = make(env=env)
         project.migrator("upgrade", check=True)
         assert revisions(project) == ["c3"]
+
+
+def test_a_revision_that_commits_by_itself_is_named_as_the_cause_when_its_record_is_lost(
+    make: MakeProject,
+) -> None:
+    """Alembic's transaction is over then: what comes after, the version row included, is nobody's to commit."""
+    body = 'op.create_table("one", sa.Column("id", sa.Integer))\nop.get_bind().commit()'
+    ended = make([Revision("a1", None, body)]).migrator("upgrade")
+    assert ended.returncode == 21, ended.output
+    assert "a revision committed by itself" in ended.stderr
+    assert "CREATE TABLE one" in ended.stderr.split("left ")[1]
