@@ -193,7 +193,7 @@ class Note(sa.TypeDecorator[str]):
         (mysql.dialect(), mysql.ENUM(*STATES), sa.Enum(*STATES)),
         (mysql.dialect(), mysql.TINYINT(display_width=1), sa.Boolean()),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "name", None) or type(value).__name__,
 )
 def test_what_a_database_reports_is_the_type_that_the_models_have(
     dialect: sa.Dialect, reported: sa.types.TypeEngine[object], model: sa.types.TypeEngine[object]
