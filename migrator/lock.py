@@ -59,8 +59,9 @@ class RunLock:
         """Give it back. False: it was not held any more."""
         if not self.held:
             return True
-        self.held = False
-        return self.dialect.unlock(self.raw, self.key)
+        released = self.dialect.unlock(self.raw, self.key)
+        self.held = False  # not before: in a transaction that failed this has to be asked again
+        return released
 
     def wait(
         self,
