@@ -22,12 +22,13 @@ test: $(STAMP) ## the tests, on a PostgreSQL from a wheel (ARGS="-k words" narro
 	$(PYTEST) $(ARGS)
 
 # What starts servers of its own is the same there, and the variants of env.py would take minutes more.
-OWN_SERVERS := tests/unit tests/faults tests/integration/test_mysql.py tests/integration/test_sqlite.py \
-  tests/integration/test_unlocked.py tests/integration/test_poolers.py tests/integration/test_broken_networks.py \
-  tests/integration/test_scratch_mysql.py tests/scenarios/test_env_variants.py
+OWN_SERVERS := tests/integration/test_mysql.py tests/integration/test_sqlite.py tests/integration/test_unlocked.py \
+  tests/integration/test_poolers.py tests/integration/test_broken_networks.py tests/integration/test_scratch_mysql.py \
+  tests/scenarios/test_env_variants.py
 
-test-containers: $(STAMP) ## the tests of one PostgreSQL, on postgres:17 in containers, each process started anew
-	TEST_CONTAINERS=1 TEST_SPAWN=1 $(PYTEST) $(OWN_SERVERS:%=--ignore=%) $(ARGS)
+test-containers: $(STAMP) ## the tests of one PostgreSQL on postgres:17 in containers; of the command line, each process anew
+	TEST_CONTAINERS=1 TEST_SPAWN=1 $(PYTEST) tests/acceptance $(ARGS)
+	TEST_CONTAINERS=1 $(PYTEST) tests/contract tests/integration tests/scenarios $(OWN_SERVERS:%=--ignore=%) $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types, import direction
 	$(RUN) -m ruff format --check .
