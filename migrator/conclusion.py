@@ -172,7 +172,9 @@ def _not_verified(state: Run, target: TargetRun, truth: Truth) -> VerificationFa
     rows = ", ".join(truth.rows) or "base"
     tried = [step_run for step_run in target.steps.values() if step_run.tries]
     if tried and tried[-1].autocommit:
-        cause = "a revision committed by itself (op.get_bind().commit()?): nobody commits what came after that"
+        cause = (
+            "a revision committed by itself (op.get_bind().commit()?): nobody commits what came after that"
+        )
         next_step = (
             "Look at what is listed as left; let the revision leave the commit to Alembic, or use "
             "op.get_context().autocommit_block()."

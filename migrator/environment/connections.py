@@ -19,6 +19,7 @@ from migrator.environment.identity import (
     prove_identity,
     prove_identity_by_probe,
     refuse_clusters,
+    refuse_other_kind,
     refuse_poolers,
 )
 from migrator.environment.state import Again, Held, Notes, Run, RunAgain, TargetRun
@@ -55,6 +56,7 @@ class Connections:
         dialect.refuse_url(connection.engine.url, "env.py")
         inside = connection.in_transaction()
         held = Held(raw, connection, dialect.session(raw), dialect, connection.engine, inside)
+        refuse_other_kind(self._run, held)
         refuse_poolers(self._run, held)
         refuse_clusters(self._run, held)
         held.old_snapshot = inside and dialect.keeps_snapshot(connection.get_isolation_level())

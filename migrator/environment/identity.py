@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from migrator import urls
+from migrator.configured import ConfiguredDatabase
 from migrator.database import NoAnswer, on_connection_like, on_new_connection
 from migrator.dialects import LockKey
 from migrator.environment.fence import another_database
@@ -45,9 +46,6 @@ def prove_identity(run: Run, held: Held, key: LockKey, lock: LockKey, pid: int) 
     if database is None or key in run.targets:
         return
     place = held.dialect.place(held.raw)
-    where = f"env.py connects to {held.session.database}"
-    if not held.dialect.in_a_file:
-        where += f" as {held.session.user} at {urls.address(held.engine.url)}"
     try:
         same = on_new_connection(
             database.url,
@@ -63,19 +61,38 @@ def prove_identity(run: Run, held: Held, key: LockKey, lock: LockKey, pid: int) 
     held.dialect.still_locked(held.raw, lock)
     if not held.connection.in_transaction():
         held.raw.commit()
-    if database.disposable:
-        raise another_database(where, f"the disposable one: {urls.describe(database.url)}")
-    if run.targets and run.settings.allow_other_targets:
+    if not (run.targets and run.settings.allow_other_targets and not database.disposable):
+        raise _elsewhere(run, held, database)
+
+
+def refuse_other_kind(run: Run, held: Held) -> None:
+    """A SQLite file instead of the PostgreSQL that was configured: told before anything is asked of either.
+
+    :raises ConfigurationError: ``env.py`` connects to another kind of database.
+    """
+    database = run.settings.database
+    if database is None or (run.targets and run.settings.allow_other_targets):
         return
+    if type(run.dialect_named(database.url.get_backend_name())) is not type(held.dialect):
+        raise _elsewhere(run, held, database)
+
+
+def _elsewhere(run: Run, held: Held, database: ConfiguredDatabase) -> ConfigurationError:
+    where = f"env.py connects to {held.session.database}"
+    if not held.dialect.in_a_file:
+        where += f" as {held.session.user} at {urls.address(held.engine.url)}"
+    if database.disposable:
+        return another_database(where, f"the disposable one: {urls.describe(database.url)}")
+    details = (where, f"configured: {urls.describe(database.url)}, from {database.source}")
     if run.targets:
-        raise ConfigurationError(
+        return ConfigurationError(
             "env.py goes on to a second database",
-            details=(where, f"configured: {urls.describe(database.url)}, from {database.source}"),
+            details=details,
             next_step="If that is meant, set MIGRATOR_ALLOW_OTHER_TARGETS=yes.",
         )
-    raise ConfigurationError(
+    return ConfigurationError(
         "env.py connects to another database than the one that was configured",
-        details=(where, f"configured: {urls.describe(database.url)}, from {database.source}"),
+        details=details,
         next_step=(
             "Let env.py read sqlalchemy.url or DATABASE_URL, or name the variable that it does read in "
             "MIGRATOR_EXPORT_URL_AS; to use env.py's own database, unset "

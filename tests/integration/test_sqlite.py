@@ -18,6 +18,7 @@ from tests.harness import (
     ASYNC_ENV,
     SYNC_ENV,
     UNSET,
+    Database,
     Project,
     Revision,
     start,
@@ -695,3 +696,33 @@ def test_a_revision_that_commits_by_itself_is_named_as_the_cause_when_its_record
     assert ended.returncode == 21, ended.output
     assert "a revision committed by itself" in ended.stderr
     assert "CREATE TABLE one" in ended.stderr.split("left ")[1]
+
+
+def test_a_project_that_falls_back_to_a_file_is_told_which_database_was_meant(
+    make: MakeProject, database: Database, tmp_path: Path
+) -> None:
+    """As many applications do where their own variable is not set."""
+    env = SYNC_ENV.replace(
+        'config.get_section(config.config_ini_section, {}), prefix="sqlalchemy."',
+        f'{{"url": "sqlite:///{tmp_path}/shop/shop.db"}}, prefix=""',
+    )
+    project = make(env=env)
+    refused = project.migrator("upgrade", env={"MIGRATOR_DATABASE_URL": database.url})
+    assert refused.returncode == 2, refused.output
+    assert "env.py connects to another database than the one that was configured" in refused.stderr
+    assert f"{project.path}/shop.db" in refused.stderr
+    assert "MIGRATOR_EXPORT_URL_AS" in refused.stderr
+    assert not (project.path / "shop.db-migrator").exists()
+
+
+def test_a_project_that_goes_to_a_server_instead_of_the_file_is_told_as_well(
+    make: MakeProject, database: Database
+) -> None:
+    env = SYNC_ENV.replace(
+        'config.get_section(config.config_ini_section, {}), prefix="sqlalchemy."',
+        f'{{"url": "{database.sqlalchemy_url()}"}}, prefix=""',
+    )
+    refused = make(env=env).migrator("upgrade")
+    assert refused.returncode == 2, refused.output
+    assert f"env.py connects to {database.name} as " in refused.stderr
+    assert database.tables == []
