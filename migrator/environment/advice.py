@@ -16,7 +16,8 @@ _BY_KIND = {
     "op.get_context().autocommit_block() (docs/recipes.md#concurrent-index).",
     ErrorKind.TRANSACTION_ABORTED: "An earlier statement of this revision failed and its error was swallowed: "
     "let it be raised.",
-    ErrorKind.NO_TABLE: "A table that the revision needs is missing: check its down_revision, and search_path.",
+    ErrorKind.NO_TABLE: "A table that the revision needs is missing: check its down_revision, and the schema "
+    "that it is looked for in.",
     ErrorKind.NO_COLUMN: "A column that the revision needs is missing: check its down_revision.",
     ErrorKind.ALREADY_EXISTS: "It is there already: made by hand, by another tool, or by an earlier try of this "
     "revision that was not undone (docs/recipes.md#already-there).",

@@ -75,6 +75,14 @@ def translate(error: BaseException, config: Config, *, changed: bool = False) ->
             details=(_one_line(error),),
             next_step=f"migrator revision --autogenerate writes a revision of it.{nothing}",
         )
+    if isinstance(error, CommandError) and "--sql mode" in str(error):
+        return MigrationFailed(
+            "a revision cannot be written as SQL",
+            details=(_one_line(error),),
+            file=file,
+            line=line,
+            next_step=f"Give copy_from to batch_alter_table(), or run migrator upgrade.{nothing}",
+        )
     if isinstance(error, CommandError):
         said, details = no_such_revision(error, ()) or (_one_line(error), ())
         return HistoryError(
@@ -138,6 +146,16 @@ def _missing_driver(error: BaseException) -> MigratorError | None:
             "env.py makes an asynchronous engine, and greenlet is not installed",
             details=(_one_line(error),),
             next_step='pip install "sqlalchemy[asyncio]" brings it. Nothing was changed.',
+        )
+    if type(error).__name__ == "InvalidRequestError" and "requires an async driver" in str(error):
+        return ConfigurationError(
+            "env.py makes an asynchronous engine, and the URL names no asynchronous driver",
+            details=(_one_line(error),),
+            next_step=(
+                "Write the driver into the URL (postgresql+asyncpg://, mysql+aiomysql://, sqlite+aiosqlite://), or "
+                "into sqlalchemy.url of alembic.ini: a configured URL without a driver then takes that one. "
+                "Nothing was changed."
+            ),
         )
     if type(error).__name__ == "NoSuchModuleError" and "dialects:driver" in str(error):
         return ConfigurationError(

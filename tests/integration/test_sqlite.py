@@ -726,3 +726,22 @@ def test_a_project_that_goes_to_a_server_instead_of_the_file_is_told_as_well(
     assert refused.returncode == 2, refused.output
     assert f"env.py connects to {database.name} as " in refused.stderr
     assert database.tables == []
+
+
+def test_a_batch_operation_cannot_be_written_as_sql_and_says_what_to_do(make: MakeProject) -> None:
+    batch = 'with op.batch_alter_table("t_a1") as batch:\n    batch.add_column(sa.Column("note", sa.Text))\n'
+    batch += '    batch.alter_column("id", nullable=False)'
+    project = make([*table_revisions("a1"), Revision("b2", "a1", batch)])
+    refused = project.migrator("upgrade", "--sql")
+    assert refused.returncode == 20, refused.output
+    assert "migrations/versions/b2" in refused.stderr
+    assert "copy_from" in refused.stderr
+
+
+def test_an_asynchronous_engine_with_a_url_without_a_driver_is_told_how_to_write_it(
+    make: MakeProject,
+) -> None:
+    project = make(env=ASYNC_ENV)
+    refused = project.migrator("upgrade")
+    assert refused.returncode == 2, refused.output
+    assert "sqlite+aiosqlite://" in refused.stderr
