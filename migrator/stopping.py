@@ -260,13 +260,28 @@ class Stopping:
 _watching: weakref.WeakSet[Stopping] = weakref.WeakSet()
 
 
+_at_fork = threading.local()
+
+
+def _before_fork() -> None:
+    """A signal to the child waits until the child's handlers are its own: a pool may end a worker at once."""
+    _at_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS) if _watching else None
+
+
 def _after_fork() -> None:
+    mask, _at_fork.mask = getattr(_at_fork, "mask", None), None
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_fork_in_child() -> None:
     for stopping in list(_watching):
         stopping.leave_to_child()
     _watching.clear()
+    _after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 def _quietly(work: Callable[[], None]) -> None:

@@ -299,7 +299,8 @@ def test_an_env_py_that_goes_to_the_pooler_all_the_same_is_told_how_to_get_the_d
 def test_in_session_mode_five_contenders_apply_everything_once(
     new_pooler: NewPooler, new_project: NewProject, database: Database, driver: str
 ) -> None:
-    pooler = new_pooler("session", **NO_RESET)
+    # psycopg 3 prepares what it runs often, and leaves that to the next client where nothing resets.
+    pooler = new_pooler("session", **({} if driver == "psycopg" else NO_RESET))
     project = new_project(pooler, driver)
     runs = [run.wait() for run in [project.start("upgrade", env=SESSION) for _ in range(5)]]
     for run in runs:

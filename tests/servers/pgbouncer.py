@@ -123,8 +123,8 @@ class PgBouncer:
 
     def stop(self) -> None:
         """End it at once, with every connection."""
-        # Not SIGTERM, which waits for the clients to leave from version 1.23 on.
-        self._end(signal.SIGQUIT)
+        # SIGTERM waits for the clients to leave from version 1.23 on, and a shell's background job ignores SIGQUIT.
+        self._end(signal.SIGKILL)
 
     def kill(self) -> None:
         """SIGKILL. Gone already: nothing."""
