@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from migrator.dialects import (
     Boundary,
@@ -30,6 +30,7 @@ from migrator.dialects.mysql_statements import (
     outlives_rollback,
     runs_a_program,
 )
+from migrator.dialects.unwrapped import driver_connection
 from migrator.results import Activity, InvalidIndex, LockHolder
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class MySQL:
         return lock_timeout or self.lock_timeout(raw)
 
     def watch_connection(self, raw: RawConnection) -> None:
-        driver: Any = getattr(raw, "driver_connection", raw)
+        driver = driver_connection(raw)
         try:
             if hasattr(driver, "fileno"):  # mysqlclient
                 sockets.watch(driver.fileno())
@@ -197,7 +198,7 @@ class MySQL:
         return ()
 
     def is_autocommit(self, raw: RawConnection) -> bool:
-        known = getattr(getattr(raw, "driver_connection", raw), "get_autocommit", None)
+        known = getattr(driver_connection(raw), "get_autocommit", None)
         return bool(known() if callable(known) else getattr(raw, "autocommit", False) is True)
 
     def before_statement(self, raw: RawConnection, statement: str) -> Boundary:
@@ -237,7 +238,7 @@ def protocol_pid(raw: RawConnection, backend_pid: int) -> int | None:
 
     The handshake has room for 32 bits of it, a server that has been up for long may use more.
     """
-    driver: Any = getattr(raw, "driver_connection", raw)
+    driver = driver_connection(raw)
     known = getattr(driver, "thread_id", None) or getattr(driver, "connection_id", None)
     announced = known() if callable(known) else known
     if not isinstance(announced, int):

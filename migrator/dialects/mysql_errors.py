@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from migrator.dialects import ErrorKind, ServerError
+from migrator.dialects.unwrapped import driver_error
 
 _BY_NUMBER = {
     number: kind
@@ -104,10 +105,10 @@ _DRIVERS = (
 
 def read_error(error: BaseException) -> ServerError | None:
     """See :meth:`migrator.dialects.Dialect.read_error`."""
-    driver_error = _driver_error(error)
-    if driver_error is None:
+    found = _driver_error(error)
+    if found is None:
         return None
-    number, words = _number_and_words(driver_error)
+    number, words = _number_and_words(found)
     kind = _kind(number, words)
     if getattr(error, "connection_invalidated", False) and kind is ErrorKind.OTHER:
         kind = ErrorKind.CONNECTION_LOST
@@ -117,19 +118,7 @@ def read_error(error: BaseException) -> ServerError | None:
 
 
 def _driver_error(error: BaseException) -> BaseException | None:
-    """The driver's own exception: SQLAlchemy's ``orig``, the error itself, or the cause that was wrapped."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        original = getattr(current, "orig", None)
-        if isinstance(original, BaseException):
-            current = original
-            continue
-        if type(current).__module__.startswith(_DRIVERS):
-            return current
-        current = current.__cause__
-    return None
+    return driver_error(error, lambda one: type(one).__module__.startswith(_DRIVERS))
 
 
 def _number_and_words(error: BaseException) -> tuple[int, str]:

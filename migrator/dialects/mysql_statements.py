@@ -7,9 +7,9 @@ Commit". They commit what stands before them in the transaction even when they f
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from migrator.dialects import RawConnection, first_word, rows
+from migrator.dialects.unwrapped import driver_connection
 
 IN_TRANSACTION = 1
 """``SERVER_STATUS_IN_TRANS`` of the protocol's OK packet."""
@@ -88,7 +88,7 @@ def _warns(raw: RawConnection) -> bool:
 
 def _in_transaction(raw: RawConnection) -> bool | None:
     """What the server said last; None where the driver does not show it."""
-    driver: Any = getattr(raw, "driver_connection", raw)
+    driver = driver_connection(raw)
     status = getattr(driver, "server_status", None)
     # asyncmy 0.2 keeps the old status where the new one is 0, which is: no transaction.
     if not isinstance(status, int) or type(driver).__module__.startswith("asyncmy"):

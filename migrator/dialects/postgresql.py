@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from migrator.dialects import (
     Boundary,
@@ -20,6 +20,8 @@ from migrator.dialects import (
 )
 from migrator.dialects.postgresql_activity import activity_of, holder_where
 from migrator.dialects.postgresql_errors import read_error
+from migrator.dialects.standard_sql import identifier, literal
+from migrator.dialects.unwrapped import driver_connection
 from migrator.errors import LockUnusable
 from migrator.results import Activity, InvalidIndex, LockHolder
 
@@ -37,10 +39,6 @@ LONGEST_DEADLOCK_MILLISECONDS = 2000
 
 CLIENT_CHECK_MILLISECONDS = 500
 """``client_connection_check_interval``: after SIGKILL a statement and its lock ended within 0.9 s (measured)."""
-
-UNANSWERED_MILLISECONDS = sockets.KEEPALIVE_SECONDS * (sockets.KEEPALIVE_PROBES + 1) * 1000
-"""How long sent bytes may stay unacknowledged. Probes begin only when there are none: a statement whose result
-was sent into a partition kept its session, and the lock, for more than 70 s (measured; by default 15 min)."""
 
 _CHANGED = (
     "lock_timeout",
@@ -62,16 +60,6 @@ _CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
 _COMMIT_IN_SCRIPT = re.compile(r"(?:\A|;)\s*COMMIT\b", re.IGNORECASE)
 
 _IDENTIFIER_LIMIT = 63
-
-
-def literal(text: str) -> str:
-    """``text`` as an SQL string literal (``standard_conforming_strings`` is on since 9.1)."""
-    return "'" + text.replace("\0", "").replace("'", "''") + "'"
-
-
-def identifier(name: str) -> str:
-    """``name`` as a quoted SQL identifier."""
-    return '"' + name.replace("\0", "").replace('"', '""') + '"'
 
 
 def milliseconds(seconds: float) -> str:
@@ -203,7 +191,7 @@ class PostgreSQL:
             "tcp_keepalives_idle": str(sockets.KEEPALIVE_SECONDS),
             "tcp_keepalives_interval": str(sockets.KEEPALIVE_SECONDS),
             "tcp_keepalives_count": str(sockets.KEEPALIVE_PROBES),
-            "tcp_user_timeout": f"{UNANSWERED_MILLISECONDS}ms",
+            "tcp_user_timeout": f"{sockets.UNANSWERED_MILLISECONDS}ms",
             "client_connection_check_interval": f"{CLIENT_CHECK_MILLISECONDS}ms",
         }
         if options.statement_timeout is not None:
@@ -326,7 +314,7 @@ class PostgreSQL:
 
     def committed(self, raw: RawConnection, statement: str) -> bool:
         # op.execute("COMMIT"). Drivers know it from the protocol: 0 is libpq's PQTRANS_IDLE (34.2).
-        driver: Any = getattr(raw, "driver_connection", raw)
+        driver = driver_connection(raw)
         if hasattr(driver, "is_in_transaction"):  # asyncpg
             return not driver.is_closed() and not driver.is_in_transaction()
         return getattr(getattr(driver, "info", None), "transaction_status", None) == 0
@@ -352,7 +340,7 @@ class PostgreSQL:
 
 def protocol_pid(raw: RawConnection) -> int | None:
     """The backend's pid as the server announced it at the start of the connection; None if the driver hides it."""
-    driver: Any = getattr(raw, "driver_connection", raw)
+    driver = driver_connection(raw)
     if hasattr(driver, "get_server_pid"):  # asyncpg
         return int(driver.get_server_pid())
     if hasattr(driver, "get_backend_pid"):  # psycopg2
@@ -363,7 +351,7 @@ def protocol_pid(raw: RawConnection) -> int | None:
 
 
 def _socket_number(raw: RawConnection) -> int | None:
-    driver: Any = getattr(raw, "driver_connection", raw)
+    driver = driver_connection(raw)
     try:
         if hasattr(driver, "fileno"):  # both psycopgs
             return int(driver.fileno())

@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 from migrator.dialects import ErrorKind, ServerError
+from migrator.dialects.unwrapped import driver_error
 
 # Appendix A of the manual, "PostgreSQL Error Codes".
 _BY_SQLSTATE = {
@@ -80,14 +81,14 @@ _DRIVERS = ("psycopg2", "psycopg", "asyncpg", "sqlalchemy.dialects.postgresql")
 
 def read_error(error: BaseException) -> ServerError | None:
     """See :meth:`migrator.dialects.Dialect.read_error`."""
-    driver_error = _driver_error(error)
-    if driver_error is None:
+    found = _driver_error(error)
+    if found is None:
         return _unreachable(error)
-    driver_error = _first_of_the_loss(error, driver_error)
-    diagnostics = getattr(driver_error, "diag", None)
-    sqlstate = str(getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None) or "")
-    message = getattr(diagnostics, "message_primary", None) or _first_line(driver_error)
-    kind = _kind(sqlstate, str(message), str(driver_error), diagnostics)
+    found = _first_of_the_loss(error, found)
+    diagnostics = getattr(found, "diag", None)
+    sqlstate = str(getattr(found, "sqlstate", None) or getattr(found, "pgcode", None) or "")
+    message = getattr(diagnostics, "message_primary", None) or _first_line(found)
+    kind = _kind(sqlstate, str(message), str(found), diagnostics)
     if getattr(error, "connection_invalidated", False) and kind is ErrorKind.OTHER:
         kind = ErrorKind.CONNECTION_LOST
     return ServerError(kind, str(message), sqlstate, _further(diagnostics))
@@ -104,19 +105,7 @@ def _unreachable(error: BaseException) -> ServerError | None:
 
 
 def _driver_error(error: BaseException) -> BaseException | None:
-    """The driver's own exception: SQLAlchemy's ``orig``, the error itself, or the cause that was wrapped."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        original = getattr(current, "orig", None)
-        if isinstance(original, BaseException):
-            current = original
-            continue
-        if type(current).__module__.startswith(_DRIVERS):
-            return current
-        current = current.__cause__
-    return None
+    return driver_error(error, lambda one: type(one).__module__.startswith(_DRIVERS))
 
 
 def _first_of_the_loss(error: BaseException, last: BaseException) -> BaseException:

@@ -8,6 +8,11 @@ import socket
 KEEPALIVE_SECONDS, KEEPALIVE_PROBES = 5, 2
 """Idle time before and between TCP probes: a silent partition ends after about 15 s (measured)."""
 
+UNANSWERED_MILLISECONDS = KEEPALIVE_SECONDS * (KEEPALIVE_PROBES + 1) * 1000
+"""How long sent bytes may stay unacknowledged. Probes begin only when there are none: a statement whose result
+was sent into a partition kept its session on PostgreSQL, and the lock, for more than 70 s (measured; by default
+15 min)."""
+
 
 def watch(descriptor: int) -> None:
     """Set keepalive and ``TCP_USER_TIMEOUT`` on a TCP socket; does nothing to any other, and never raises.
@@ -23,7 +28,7 @@ def watch(descriptor: int) -> None:
                 ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
                 ("TCP_KEEPINTVL", KEEPALIVE_SECONDS),
                 ("TCP_KEEPCNT", KEEPALIVE_PROBES),
-                ("TCP_USER_TIMEOUT", KEEPALIVE_SECONDS * (KEEPALIVE_PROBES + 1) * 1000),
+                ("TCP_USER_TIMEOUT", UNANSWERED_MILLISECONDS),
             ):
                 if hasattr(socket, option):
                     peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

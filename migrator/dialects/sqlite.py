@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from migrator.dialects import (
     Boundary,
@@ -21,6 +21,8 @@ from migrator.dialects import (
 )
 from migrator.dialects import sqlite_lock as sidecar
 from migrator.dialects.sqlite_errors import read_error
+from migrator.dialects.standard_sql import identifier, literal
+from migrator.dialects.unwrapped import driver_connection
 from migrator.errors import AccessRefused, ConfigurationError
 from migrator.results import Activity, InvalidIndex, LockHolder
 
@@ -59,6 +61,10 @@ class SQLite:
         "Part of it was committed by a statement that cannot run in a transaction: remove what is listed as left, "
         "then run again."
     )
+
+    def __init__(self) -> None:
+        self._interrupted = False
+        self._unseen = sqlite_unseen.Unseen()
 
     def refuse_url(self, url: URL, source: str) -> None:
         name = url.database or ""
@@ -152,7 +158,7 @@ class SQLite:
         return found is not None and found.pid == backend_pid
 
     def interrupt(self, raw: RawConnection) -> bool:
-        driver: Any = getattr(raw, "driver_connection", raw)
+        driver = driver_connection(raw)
         # aiosqlite's own interrupt() is a coroutine, and waits its turn behind what it is to end.
         getattr(driver, "_conn", driver).interrupt()
         return True
@@ -167,29 +173,25 @@ class SQLite:
         where = schema or "main"
         found = rows(
             raw,
-            f"SELECT name FROM {_identifier(where)}.sqlite_master "
-            f"WHERE type = 'table' AND name = {_literal(table)} COLLATE NOCASE",
+            f"SELECT name FROM {identifier(where)}.sqlite_master "
+            f"WHERE type = 'table' AND name = {literal(table)} COLLATE NOCASE",
         )
         return (where, str(found[0][0])) if found else None
 
     def version_rows(self, raw: RawConnection, schema: str, table: str) -> tuple[str, ...]:
-        found = rows(raw, f"SELECT version_num FROM {_identifier(schema)}.{_identifier(table)}")
+        found = rows(raw, f"SELECT version_num FROM {identifier(schema)}.{identifier(table)}")
         return tuple(sorted(str(row[0]) for row in found))
 
     def count_tables(self, raw: RawConnection, schema: str) -> int:
         ((count,),) = rows(
             raw,
-            f"SELECT count(*) FROM {_identifier(schema or 'main')}.sqlite_master "
+            f"SELECT count(*) FROM {identifier(schema or 'main')}.sqlite_master "
             "WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
         )
         return int(count)
 
     def invalid_indexes(self, raw: RawConnection) -> tuple[InvalidIndex, ...]:
         return ()
-
-    def __init__(self) -> None:
-        self._interrupted = False
-        self._unseen = sqlite_unseen.Unseen()
 
     def is_autocommit(self, raw: RawConnection) -> bool:
         return _begins_nothing(raw) and not self._interrupted and not _in_transaction(raw)
@@ -258,18 +260,10 @@ def _no_file(source: str) -> ConfigurationError:
 
 def _begins_nothing(raw: RawConnection) -> bool:
     """The driver leaves transactions to whoever uses it: ``isolation_level=None``, ``autocommit=True`` (3.12)."""
-    driver: Any = getattr(raw, "driver_connection", raw)
+    driver = driver_connection(raw)
     return raw.isolation_level is None or getattr(driver, "autocommit", None) is True
 
 
 def _in_transaction(raw: RawConnection) -> bool:
-    driver: Any = getattr(raw, "driver_connection", raw)
+    driver = driver_connection(raw)
     return bool(driver.in_transaction)
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\0", "").replace("'", "''") + "'"
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace("\0", "").replace('"', '""') + '"'

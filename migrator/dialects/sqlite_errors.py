@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from migrator.dialects import ErrorKind, ServerError
+from migrator.dialects.unwrapped import driver_error
 
 # https://www.sqlite.org/rescode.html; the low byte is the primary code.
 _BY_CODE = {
@@ -40,8 +41,8 @@ _BY_WORDS = (
 
 def read_error(error: BaseException) -> ServerError | None:
     """See :meth:`migrator.dialects.Dialect.read_error`."""
-    found = _driver_error(error)
-    if found is None:
+    found = driver_error(error, lambda one: isinstance(one, sqlite3.Error))
+    if not isinstance(found, sqlite3.Error):
         return None
     code: int | None = getattr(found, "sqlite_errorcode", None)
     message = " ".join(str(found).split())
@@ -57,16 +58,3 @@ def _kind(code: int, message: str) -> ErrorKind:
     if kind is not None:
         return kind
     return next((kind for words, kind in _BY_WORDS if words in message), ErrorKind.OTHER)
-
-
-def _driver_error(error: BaseException) -> sqlite3.Error | None:
-    """The driver's own exception: the error itself, SQLAlchemy's ``orig``, or the cause that was wrapped."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        if isinstance(current, sqlite3.Error):
-            return current
-        original = getattr(current, "orig", None)
-        current = original if isinstance(original, BaseException) else current.__cause__
-    return None

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from migrator.dialects import LockKey, RawConnection
+from migrator.dialects.unwrapped import driver_connection
 from migrator.errors import AccessRefused
 from migrator.results import LockHolder
 
@@ -177,7 +178,7 @@ def _database_of(path: str) -> str:
 
 
 def _connection(raw: RawConnection) -> object:
-    driver: object = getattr(raw, "driver_connection", raw)
+    driver: object = driver_connection(raw)
     return driver
 
 

@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 
 from migrator.dialects import RawConnection
+from migrator.dialects.unwrapped import driver_connection
 
 _DML = (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
 _SCHEMA = ("sqlite_master", "sqlite_schema")
@@ -66,7 +67,7 @@ class Unseen:
 
 
 def _driver(raw: RawConnection) -> sqlite3.Connection | None:
-    driver = getattr(raw, "driver_connection", raw)
+    driver = driver_connection(raw)
     return driver if isinstance(driver, sqlite3.Connection) else None
 
 
