@@ -9,7 +9,7 @@ from migrator import environment
 from migrator.environment import LearnSecret
 from migrator.errors import ConfigurationError, HistoryError, MigrationFailed, MigratorError
 from migrator.events import Notice, Reporter
-from migrator.inspection import status
+from migrator.inspection import status_and_obstacles
 from migrator.results import CheckResult, Difference, Finding, SuspectedRename
 from migrator.revisions import history_error, syntax_problem
 from migrator.settings import Settings
@@ -137,10 +137,10 @@ def _imports(config: environment.Config) -> list[Finding]:
 
 def _database(settings: Settings, report: Reporter, give_up: GiveUp | None) -> list[Finding]:
     try:
-        found = status(settings, report, give_up)
+        found, obstacles = status_and_obstacles(settings, report, give_up)
     except (HistoryError, ConfigurationError) as error:
         return [_finding("database", error)]
-    findings = []
+    findings = [_finding("database", error) for error in obstacles]
     for target in found.targets:
         if target.unknown:
             findings.append(_finding("database", environment.database_ahead(target.unknown, target.heads)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -267,19 +267,10 @@ def history(process: Process, rev_range: str | None, indicate_current: bool, lon
     return process.answered()
 
 
-def _alembic(process: Process, arguments: Sequence[str], *, writes: bool = False) -> ExitCode:
-    """What Alembic prints is the answer here, and what a revision's SQL holds is not to be masked in it.
+def _alembic(process: Process, arguments: Sequence[str]) -> ExitCode:
+    """What Alembic prints is the answer here, and what a revision's SQL holds is not to be masked in it."""
+    from migrator.environment import run_alembic
 
-    :param writes: it writes a revision file, and which one is the answer where JSON is asked for.
-    """
-    from migrator.environment import programs_tell_on_stderr, revisions_in, run_alembic
-    from migrator.results import GeneratedRevision
-
-    if writes and process.settings.json_output:
-        with programs_tell_on_stderr():
-            scripts = run_alembic(process.settings, arguments, process.stderr)
-        process.report.generated(GeneratedRevision(written=revisions_in(scripts)))
-        return ExitCode.OK
     printed = RedactingStream(process.stdout, process.redactor)
     with contextlib.redirect_stdout(printed):
         try:
@@ -288,6 +279,20 @@ def _alembic(process: Process, arguments: Sequence[str], *, writes: bool = False
             with contextlib.suppress(OSError):  # it is told by answered()
                 printed.finish()
     return process.answered()
+
+
+def _write_with_alembic(process: Process, arguments: Sequence[str], options: Mapping[str, Any]) -> ExitCode:
+    """Alembic writes a revision file, and its path is the answer."""
+    from migrator.environment import programs_tell_on_stderr, revisions_in, run_alembic
+    from migrator.preflight import check_new_revision
+    from migrator.results import GeneratedRevision
+
+    check_new_revision(process.settings, options)
+    quiet = () if process.settings.verbose else ("--quiet",)
+    with programs_tell_on_stderr():
+        scripts = run_alembic(process.settings, [*quiet, *arguments], process.stderr)
+    process.report.generated(GeneratedRevision(written=revisions_in(scripts), compared=False))
+    return ExitCode.OK
 
 
 @command("heads", json_output=False)
@@ -325,12 +330,16 @@ def revision(process: Process, scratch: bool, fail_on_suspected_rename: bool, **
     and so is every column or table that looks renamed: as it is, the revision would delete its data.
     """
     from migrator.generating import Generation, generate
+    from migrator.preflight import check_new_revision
 
     arguments = ["revision", *_arguments(options)]
     order = Generation(tuple(arguments), scratch, fail_on_suspected_rename)
     order.refuse_contradictions(options, json_output=process.settings.json_output)
+    if options["sql"]:
+        return _alembic(process, arguments)
     if not options["autogenerate"]:
-        return _alembic(process, arguments, writes=True)
+        return _write_with_alembic(process, arguments, options)
+    check_new_revision(process.settings, options)
     result = generate(order, process.settings, process.report, process.give_up, process.redactor.add)
     process.report.generated(result)
     return ExitCode.CHECK_SAYS_NO if result.refused else ExitCode.OK
@@ -342,8 +351,8 @@ def revision(process: Process, scratch: bool, fail_on_suspected_rename: bool, **
 @click.option("--branch-label", help="A branch label for the new revision.")
 @click.option("--rev-id", help="This id instead of a generated one.")
 def merge(process: Process, revisions: tuple[str, ...], **options: Any) -> ExitCode:
-    """Write a revision that joins REVISIONS (heads: all of them)."""
-    return _alembic(process, ["merge", *_arguments(options), "--", *revisions])
+    """Write a revision that joins REVISIONS (heads: all of them); its path is on standard output."""
+    return _write_with_alembic(process, ["merge", *_arguments(options), "--", *revisions], options)
 
 
 @command(

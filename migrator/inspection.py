@@ -41,8 +41,16 @@ def status(settings: Settings, report: Reporter, give_up: GiveUp | None = None) 
     :param give_up: see :class:`migrator.stopping.Stopping`.
     :raises MigratorError: the database cannot be reached or read, or ``env.py`` fails.
     """
+    return status_and_obstacles(settings, report, give_up)[0]
+
+
+def status_and_obstacles(
+    settings: Settings, report: Reporter, give_up: GiveUp | None = None
+) -> tuple[Status, tuple[MigratorError, ...]]:
+    """:func:`status`, and what a run that changes something would refuse there: a pooler, several nodes."""
     with Stopping(settings.deadline, give_up) as stopping:
-        return _status(look(settings, report, stopping), settings)
+        state = look(settings, report, stopping)
+        return _status(state, settings), environment.obstacles(state)
 
 
 def wait_for_connection(settings: Settings, report: Reporter, give_up: GiveUp | None = None) -> DatabaseReady:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from migrator.environment import alembic_config, script_locations
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from migrator.environment import alembic_config, relative, script_locations
 from migrator.errors import ConfigurationError
 from migrator.revisions import ProblemKind, history_error, read_graph
 from migrator.settings import Settings
@@ -28,6 +32,35 @@ def check_before_connecting(settings: Settings, command: str, revision: str) -> 
         if problem.kind is ProblemKind.SEVERAL_HEADS and not (command == "upgrade" and revision == "head"):
             continue
         raise history_error(problem)
+
+
+def check_new_revision(settings: Settings, options: Mapping[str, Any]) -> None:
+    """Refuse what Alembic would write all the same, and could not read any more; or would call a wrong history.
+
+    :param options: ``rev_id`` and ``version_path`` of the command line, where given.
+    :raises ConfigurationError: the id is taken; the folder is none of the project's.
+    """
+    identifier, folder = options.get("rev_id"), options.get("version_path")
+    if not (identifier or folder):
+        return
+    locations = script_locations(alembic_config(settings, ["heads"]))
+    if locations.chosen_by_environment:
+        return
+    versions = [location.resolve() for location in locations.versions]
+    if folder and not locations.recursive and Path(folder).resolve() not in versions:
+        raise ConfigurationError(
+            f"--version-path {folder} is none of the folders that revisions are read from",
+            details=(f"they are: {', '.join(relative(location) for location in locations.versions)}",),
+            next_step="Name one of these, or add the folder to version_locations. Nothing was changed.",
+        )
+    graph = read_graph(locations.versions, recursive=locations.recursive, sourceless=locations.sourceless)
+    taken = graph.files.get(identifier or "")
+    if taken is not None:
+        raise ConfigurationError(
+            f"there is a revision {identifier} already",
+            details=(relative(taken.path),),
+            next_step="Choose another --rev-id, or leave it out. Nothing was changed.",
+        )
 
 
 def check_environment_has_database(settings: Settings) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 Revisions = tuple[str, ...]
 """Revision identifiers as the version table holds them, sorted; empty means base."""
 
+PRODUCTS = {"postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite"}
+"""Name of a dialect → how the makers of the database write it."""
+
 
 class Direction(enum.Enum):
     """Which way a step goes."""
@@ -294,6 +297,7 @@ class GeneratedRevision:
     """What was found between the models and the database, and the files that were written of it.
 
     :ivar scratch: compared with a disposable database at head.
+    :ivar compared: models were compared with a database; otherwise a file was asked for, whatever the models say.
     :ivar refused: nothing was written because of the renames.
     """
 
@@ -302,6 +306,7 @@ class GeneratedRevision:
     written: tuple[WrittenRevision, ...] = ()
     scratch: bool = False
     refused: bool = False
+    compared: bool = True
 
 
 @dataclass(frozen=True, slots=True)

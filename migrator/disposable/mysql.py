@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from migrator.dialects import RawConnection, rows
+from migrator.dialects.mysql_sql import identifier, text
 from migrator.disposable.made import PREFIX, SCRATCH_SETTING, Disposable, Sleep
 from migrator.disposable.server import Server, made_beside
 from migrator.errors import ConfigurationError
@@ -40,8 +41,12 @@ def make(url: URL | None, settings: Settings, report: Reporter, sleep: Sleep) ->
 class MysqlServer(Server):
     """See :class:`Server`. The names' locks are user-level locks, which are the whole server's."""
 
-    product = "MySQL"
-    grant = f"GRANT ALL ON `{PREFIX.replace('_', chr(92) + '_')}%`.* TO '{{user}}'@'%';"
+    grant = f"GRANT ALL ON `{PREFIX.replace('_', chr(92) + '_')}%`.* TO {{user}};"
+
+    def user(self) -> str:
+        # The account that the server chose, which need not have the host that the client came from.
+        name, _, host = text(self.ask("SELECT CURRENT_USER()")[0][0]).rpartition("@")
+        return f"{identifier(name)}@{identifier(host)}"
 
     def connected(self) -> RawConnection:
         raw = super().connected()

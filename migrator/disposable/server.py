@@ -12,6 +12,7 @@ from migrator.dialects import Dialect, ErrorKind, RawConnection, rows
 from migrator.disposable.made import Disposable, Sleep, new_name, source_of
 from migrator.errors import AccessRefused, MigratorError
 from migrator.events import Notice, Reporter
+from migrator.results import PRODUCTS
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -26,7 +27,6 @@ class Server:
     dead. What differs between databases is in subclasses.
     """
 
-    product = ""
     grant = ""
     """What lets a user create databases, ``{user}`` being the user."""
 
@@ -53,6 +53,10 @@ class Server:
         :raises MigratorError: it cannot be made.
         """
         raise NotImplementedError
+
+    def user(self) -> str:
+        """Whom rights are to be granted to, as the server knows this connection's user."""
+        return self.url.username or ""
 
     def drop_statement(self, name: str) -> str:
         """Drops the database if it is there, with whoever is connected to it."""
@@ -85,6 +89,11 @@ class Server:
                         self.give_back(name)
         return dropped
 
+    def close(self) -> None:
+        """End the connection, and with it the lock on the name. Never raises."""
+        with contextlib.suppress(Exception):
+            self.raw.close()
+
     def drop(self, name: str, report: Reporter) -> None:
         """Drop the database. Never raises: one that could not be dropped is told."""
         statement = self.drop_statement(name)
@@ -98,8 +107,6 @@ class Server:
             found = self.dialect.read_error(error)
             why = str(found) if found is not None else type(error).__name__
             report(Notice("scratch", f"{name} could not be dropped ({why}): DROP DATABASE {name};"))
-        with contextlib.suppress(Exception):
-            self.raw.close()
 
     def refusal(self, error: Exception) -> MigratorError:
         """The error for what the server answered."""
@@ -113,7 +120,7 @@ class Server:
             "no scratch database can be made: the user may not create databases",
             details=(f"{where}: {found}", f"from {self._source}"),
             sqlstate=found.sqlstate,
-            next_step=f"{self.grant.format(user=self.url.username)} Nothing was changed.",
+            next_step=f"{self.grant.format(user=self.user())} Nothing was changed.",
         )
 
 
@@ -131,13 +138,16 @@ def made_beside(
     ready = wait_until_ready(there, lambda _event: None, sleep)
     server = kind(url, source, ready.dialect, settings.connect_timeout)
     name = new_name()
-    try:
+    with contextlib.closing(server), contextlib.ExitStack() as at_end:
         for left in server.leftovers():
             report(Notice("scratch", f"dropped {left}, which a run that was killed had left there"))
         server.take(name)
-        server.create(name, sleep)
-        place = f"{urls.address(url)} ({kind.product} {ready.facts.version}, from {source})"
+        at_end.callback(server.drop, name, report)
+        try:
+            server.create(name, sleep)
+        except AccessRefused:
+            at_end.pop_all()  # nothing was made: a second refusal, of the drop, would only hide the first
+            raise
+        place = f"{urls.address(url)} ({PRODUCTS[server.dialect.name]} {ready.facts.version}, from {source})"
         report(Notice("scratch", f"{name} at {place}, dropped at the end"))
         yield Disposable(url.set(database=name), source, own_server=False)
-    finally:
-        server.drop(name, report)

@@ -24,6 +24,7 @@ from migrator.environment.entering import classify, translate
 from migrator.environment.failures import place_in
 from migrator.environment.fence import fenced
 from migrator.environment.flask_application import application_context
+from migrator.environment.identity import obstacles
 from migrator.environment.listing import ancestors, database_ahead, pending, relative, unknown_revisions
 from migrator.environment.script import graph_of, install_lazy_revision_map
 from migrator.environment.seam import Seam
@@ -279,6 +280,7 @@ __all__ = [
     "history_lines",
     "import_all",
     "no_steps",
+    "obstacles",
     "open_scripts",
     "pending",
     "programs_tell_on_stderr",

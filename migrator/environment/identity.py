@@ -7,7 +7,7 @@ import secrets
 from migrator import urls
 from migrator.configured import ConfiguredDatabase
 from migrator.database import NoAnswer, on_connection_like, on_new_connection
-from migrator.dialects import LockKey
+from migrator.dialects import LockKey, Session
 from migrator.environment.fence import another_database
 from migrator.environment.state import Again, Held, Run, RunAgain
 from migrator.errors import ConfigurationError, LockUnusable
@@ -116,10 +116,25 @@ def refuse_poolers(run: Run, held: Held) -> None:
             Notice("pooler", "a pooler is in between, taken for session mode (MIGRATOR_POOLER=session)")
         )
         return
-    announced = (
-        f"{where} announced backend pid {session.protocol_pid}, and the server says {session.backend_pid}"
-    )
-    raise pooler_refused("a transaction pooler" if proof else "a connection pooler", proof or announced, run)
+    if proof is not None:
+        raise pooler_refused("a transaction pooler", proof, run)
+    raise pooler_refused("a connection pooler", _announced(session, where), run)
+
+
+def obstacles(run: Run) -> tuple[LockUnusable, ...]:
+    """What a run that changes something would refuse, as far as one that only read has seen it."""
+    found = []
+    for target in run.targets.values():
+        if target.session.pooled and run.settings.pooler == "refuse":
+            seen = _announced(target.session, target.target.address)
+            found.append(pooler_refused("a connection pooler", seen, run))
+        if target.session.cluster and run.settings.lock != "node":
+            found.append(_cluster_refused(target.session.cluster, target.target.address))
+    return tuple(found)
+
+
+def _announced(session: Session, where: str) -> str:
+    return f"{where} announced backend pid {session.protocol_pid}, and the server says {session.backend_pid}"
 
 
 def pooler_refused(what: str, seen: str, run: Run) -> LockUnusable:
@@ -156,9 +171,13 @@ def refuse_clusters(run: Run, held: Held) -> None:
     if run.settings.lock == "node":
         run.report(Notice("lock", f"{cluster}: it holds on this node alone (MIGRATOR_LOCK=node)"))
         return
-    raise LockUnusable(
+    raise _cluster_refused(cluster, urls.address(held.engine.url))
+
+
+def _cluster_refused(cluster: str, where: str) -> LockUnusable:
+    return LockUnusable(
         "the lock cannot work here: several nodes accept writes, and each has locks of its own",
-        details=(f"{urls.address(held.engine.url)} is a node of {cluster}",),
+        details=(f"{where} is a node of {cluster}",),
         next_step=(
             "Let every run connect to the same node (not to a load balancer over all of them), and say so with "
             "MIGRATOR_LOCK=node. Nothing was changed."

@@ -108,7 +108,8 @@ def check_history(script: ScriptDirectory, current: Collection[str], run: Run) -
             f"there is no revision in {locations}",
             details=("a job without a single revision is nearly always a packaging mistake",),
             next_step=(
-                "Copy the revisions into the image, or set MIGRATOR_ALLOW_EMPTY=yes if there are none yet. "
+                "Copy the revisions into the image. In a new project, migrator revision --autogenerate --scratch -m "
+                "first writes the first one, and MIGRATOR_ALLOW_EMPTY=yes accepts that there is none. "
                 "Nothing was changed."
             ),
         )

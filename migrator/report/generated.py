@@ -21,7 +21,7 @@ def generated_notices(result: GeneratedRevision) -> list[Notice]:
                 "again without --fail-on-suspected-rename.",
             ),
         ]
-    elif not result.differences:
+    elif result.compared and not result.differences:
         with_what = "the revisions" if result.scratch else "the database"
         written = "an empty revision was written" if result.written else "no revision was written"
         notices.append(Notice("agreed", f"the models and {with_what} agree: {written}"))

@@ -9,6 +9,7 @@ from migrator.durations import format_duration
 from migrator.events import LockWaiting, Planned, RunAgain, StepRetried, StepRunning, WaitFailed
 from migrator.report.safe import one_line, shortened, statement_words
 from migrator.results import (
+    PRODUCTS,
     Blocker,
     Direction,
     InvalidIndex,
@@ -24,9 +25,6 @@ from migrator.results import (
 SEPARATOR = " · "
 RUNNING_STATEMENT_LIMIT = 60
 NAMED_BLOCKERS = 3
-
-PRODUCTS = {"postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite"}
-"""How the makers write the names of the dialects."""
 
 
 def at(revisions: Revisions) -> str:

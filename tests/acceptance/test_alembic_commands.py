@@ -75,14 +75,19 @@ def test_history_of_what_does_not_exist_is_told(shop: Project) -> None:
 
 def test_merge_joins_all_heads_and_names_the_file(project: MakeProject, database: Database) -> None:
     shop = branched(project)
-    assert "Generating" in told(shop, "merge", "heads", "-m", "join both", "--rev-id", "d4")
+    merged = shop.migrator("merge", "heads", "-m", "join both", "--rev-id", "d4", check=True)
+    assert merged.stdout == "migrations/versions/d4_join_both.py\n"
+    assert "wrote     migrations/versions/d4_join_both.py (d4)" in merged.stderr
     assert (shop.versions / "d4_join_both.py").exists()
     told(shop, "upgrade")
     assert database.revisions == ["d4"]
 
 
 def test_revision_writes_a_file_with_alembics_options(shop: Project) -> None:
-    told(shop, "revision", "-m", "add taxes", "--rev-id", "d4", "--depends-on", "a1", "--branch-label", "tax")
+    path = told(
+        shop, "revision", "-m", "add taxes", "--rev-id", "d4", "--depends-on", "a1", "--branch-label", "tax"
+    )
+    assert path == "migrations/versions/d4_add_taxes.py\n"
     text = (shop.versions / "d4_add_taxes.py").read_text()
     assert "down_revision = 'c3'" in text
     assert "depends_on = 'a1'" in text
@@ -92,6 +97,21 @@ def test_revision_writes_a_file_with_alembics_options(shop: Project) -> None:
     completed = shop.migrator("revision", "-m", "beside again", "--head", "a1")
     assert completed.returncode == ExitCode.HISTORY, completed.output
     assert "not a head revision" in completed.stderr
+
+
+def test_an_id_that_is_taken_is_refused_before_a_second_file_has_it(shop: Project) -> None:
+    before = sorted(shop.versions.iterdir())
+    for arguments in (("revision", "-m", "again"), ("merge", "heads", "-m", "again")):
+        completed = shop.migrator(*arguments, "--rev-id", "b2")
+        assert completed.returncode == ExitCode.USAGE, completed.output
+        assert "there is a revision b2 already" in completed.stderr
+    assert sorted(shop.versions.iterdir()) == before
+
+
+def test_a_folder_that_no_revision_is_read_from_is_refused(shop: Project) -> None:
+    completed = shop.migrator("revision", "-m", "lost", "--version-path", "nowhere")
+    assert completed.returncode == ExitCode.USAGE, completed.output
+    assert "they are: migrations/versions" in completed.stderr
 
 
 def test_autogenerate_compares_the_models_with_the_configured_database(

@@ -369,6 +369,18 @@ def test_looking_works_through_a_pooler_and_changes_nobody_elses_settings(
     assert nobody_holds_the_lock(database)
 
 
+def test_check_says_beforehand_that_a_run_would_refuse_the_pooler(
+    new_pooler: NewPooler, new_project: NewProject, database: Database
+) -> None:
+    project = new_project(new_pooler("session"))
+    refused = project.migrator("check")
+    assert refused.returncode == 3, refused.output
+    for words in ("a connection pooler is between us and the server", "MIGRATOR_DIRECT_DATABASE_URL"):
+        assert words in refused.output
+    vouched_for = project.migrator("check", env=SESSION)
+    assert vouched_for.returncode == 0, vouched_for.output
+
+
 def test_looking_in_autocommit_through_a_transaction_pooler_leaves_no_probe_behind(
     new_pooler: NewPooler, new_project: NewProject, database: Database
 ) -> None:
