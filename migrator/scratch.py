@@ -44,14 +44,17 @@ def scratch_at_head(
     :raises MigratorError: it cannot be made; or what :func:`migrator.job.run` raises.
     """
     check_before_connecting(settings, "upgrade", "heads")
-    backend, scheme = _kind(settings)
+    known = _known_scheme(settings)
+    scheme = known or "postgresql"
     stopping.check()
     with contextlib.ExitStack() as cleanup:
         cleanup.enter_context(environment.turn(stopping.check))
         # The disposable database is where its URL says, whatever libpq's variables are.
         cleanup.enter_context(exported(dict.fromkeys((*redirected.LIBPQ, *redirected.LIBPQ_PLACES))))
         made = cleanup.enter_context(
-            _unhurried(disposable_database(backend, settings, report, stopping.sleep), stopping)
+            _unhurried(
+                disposable_database(redirected.family(scheme), settings, report, stopping.sleep), stopping
+            )
         )
         if learn_secret is not None and made.url.password:
             learn_secret(str(made.url.password), never=[name for name in (made.url.username,) if name])
@@ -64,6 +67,8 @@ def scratch_at_head(
             yield scratch
         except MigratorError as error:
             error.result = None  # it tells of a database that is about to be gone
+            if not known and isinstance(error, ConfigurationError):
+                error.details = (*error.details, _TAKEN_FOR_POSTGRESQL)
             if isinstance(error, (Terminated, Interrupted, DeadlineExceeded)):
                 error.next_step = "Run the same command again; the disposable database is gone."
             raise
@@ -71,12 +76,17 @@ def scratch_at_head(
             _disarmed(stopping)
 
 
-def _kind(settings: Settings) -> tuple[str, str]:
-    """(kind of database, scheme of its URLs) that the project is made for, as far as can be known before it runs."""
-    own = environment.project_scheme(environment.alembic_config(settings, ["heads"]))
-    database = settings.database
-    scheme = database.for_project.partition("://")[0] if database is not None else own
-    return (redirected.family(scheme), scheme) if scheme else ("postgresql", "postgresql")
+def _known_scheme(settings: Settings) -> str | None:
+    """The scheme of the URLs that the project is made for, as far as can be known before it runs."""
+    if settings.database is not None:
+        return settings.database.for_project.partition("://")[0]
+    return environment.project_scheme(environment.alembic_config(settings, ["heads"]))
+
+
+_TAKEN_FOR_POSTGRESQL = (
+    "no database is configured, so the project was taken for one on PostgreSQL; if it is for another kind, set "
+    "MIGRATOR_DATABASE_URL to a URL of that kind (sqlite:///shop.db, mysql://shop@localhost/shop)"
+)
 
 
 def _settings_for(made: Disposable, scheme: str, settings: Settings) -> Settings:

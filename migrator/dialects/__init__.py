@@ -284,8 +284,13 @@ def rows(raw: RawConnection, sql: str) -> list[Sequence[Any]]:
 
 def first_word(statement: str) -> str:
     """The first word of a statement, in capitals: what kind it is, without parsing it. Comments are skipped."""
+    return first_word_at(statement)[0]
+
+
+def first_word_at(statement: str) -> tuple[str, int]:
+    """:func:`first_word`, and the index at which it begins; of a statement without any, its end."""
     found = _FIRST_WORD.match(statement)
-    return found.group(1).upper() if found else ""
+    return (found.group(1).upper(), found.start(1)) if found else ("", len(statement))
 
 
 _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|#[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*+(\w+)", re.DOTALL)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from migrator.dialects import RawConnection, first_word, rows
+from migrator.dialects import RawConnection, first_word_at, rows
 from migrator.dialects.unwrapped import driver_connection
 
 IN_TRANSACTION = 1
@@ -54,8 +54,8 @@ def runs_a_program(statement: str) -> bool:
 def _beginning(statement: str) -> tuple[str, str]:
     """The first word that is executed, and what begins there. Words, not a parse."""
     statement = _EXECUTED_COMMENT.sub(" ", statement[: _BEGINNING * 20])
-    word = first_word(statement)
-    beginning = statement[statement.upper().find(word) :] if word else ""
+    word, index = first_word_at(statement)
+    beginning = statement[index:]
     if word == "SET" and (one := _FOR_ONE_STATEMENT.match(beginning)) is not None:
         return _beginning(beginning[one.end() :])
     return word, beginning[:_BEGINNING]

@@ -16,6 +16,7 @@ from migrator.dialects import (
     Session,
     SessionOptions,
     first_word,
+    first_word_at,
     rows,
     sqlite_unseen,
 )
@@ -33,7 +34,7 @@ _WITHOUT_TRANSACTION = ("VACUUM", "ATTACH", "DETACH", "BEGIN")
 """Statements that fail inside a transaction."""
 
 _NO_EFFECT_INSIDE = re.compile(
-    r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*+PRAGMA\s+(?:[\w\"`\[\]]+\s*\.\s*)?"
+    r"PRAGMA\s+(?:[\w\"`\[\]]+\s*\.\s*)?"
     r"(?:(?:foreign_keys|journal_mode|synchronous|temp_store)\s*[=(]|wal_checkpoint\b)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -199,13 +200,13 @@ class SQLite:
     def before_statement(self, raw: RawConnection, statement: str) -> Boundary:
         if self.is_autocommit(raw):
             return Boundary.OUTSIDE
-        word = first_word(statement)
+        word, index = first_word_at(statement)
         switched = self._unseen.switch_of_foreign_keys()
         if switched:
             raw.commit()
             rows(raw, f"PRAGMA foreign_keys = {switched}")
         inside = _in_transaction(raw)
-        if word in _WITHOUT_TRANSACTION or _NO_EFFECT_INSIDE.match(statement):
+        if word in _WITHOUT_TRANSACTION or _NO_EFFECT_INSIDE.match(statement, index):
             if not inside:
                 return Boundary.INSIDE  # there is nothing yet that would have to be undone
             # Where the driver alone decides, DDL opens no transaction, and the statement works.

@@ -186,7 +186,12 @@ def _files(line: CommandLine, options: Namespace) -> tuple[str | None, str]:
 def _require_a_file(settings: Settings, toml: str | None, ini: str) -> None:
     if Path(ini).exists() or (toml is not None and _has_alembic_table(toml)):
         return
-    source = f"from {settings.sources['config']}" if settings.config else "the default"
+    if settings.config:
+        raise ConfigurationError(
+            f"there is no {ini}",
+            details=(f"looked for in {Path.cwd()} (from {settings.sources['config']})",),
+            next_step="Correct it; the path is relative to the folder that the command is run in. Nothing was changed.",
+        )
     nor = "nor is there a [tool.alembic] in pyproject.toml"
     if not hasattr(_command_line(), "_inis_from_config"):
         nor = (
@@ -195,7 +200,7 @@ def _require_a_file(settings: Settings, toml: str | None, ini: str) -> None:
     below = sorted(map(str, Path().glob("*/alembic.ini")))[:3]
     raise ConfigurationError(
         f"there is no {ini}",
-        details=(f"looked for in {Path.cwd()} ({source})", nor, *(f"there is {file}" for file in below)),
+        details=(f"looked for in {Path.cwd()} (the default)", nor, *(f"there is {file}" for file in below)),
         next_step="Run in the folder that holds it, or name it with "
         f"-c{f' {below[0]}' if below else ''} (MIGRATOR_CONFIG). Nothing was changed.",
     )

@@ -46,7 +46,9 @@ def fenced(run: Run) -> Iterator[None]:
         if found is not None and found[0] == expected:
             record.info[_SEEN] = expected
             return
-        where = f"it leads to {found[0]} as {found[1]}" if found is not None else "it leads to no such server"
+        where = "it leads to no such server"
+        if found is not None:
+            where = "it leads to " + " as ".join(part for part in found if part)
         refusal = another_database(where, told)
         run.fail(refusal, refusal)
         raise refusal

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from migrator.errors import ExitCode, MigratorError
 from migrator.events import Notice
-from migrator.report.output import Output, colour_wanted, live_wanted
+from migrator.report.output import Output, colour_wanted, live_wanted, on_github
 from migrator.report.safe import JsonObject, Redact, redacted, redacted_error
 from migrator.report.text import TextReport
 
@@ -236,12 +236,10 @@ class Report:
                 self._answers.line(text)
 
     def _warn_of_renames(self, result: GeneratedRevision) -> None:
-        if not result.renames or self._annotations is None:
+        if not (result.renames and self._annotations and on_github(self._environ)):
             return
         from migrator.report import github
 
-        if not github.wanted(self._environ):
-            return
         file = result.written[0].file if result.written else None
         for rename in result.renames:
             workspace = self._environ.get("GITHUB_WORKSPACE")
@@ -254,12 +252,12 @@ class Report:
         summary: bool = False,
         error: MigratorError | None = None,
     ) -> None:
-        on_github = summary and self._environ.get("GITHUB_ACTIONS") == "true"
+        for_github = summary and on_github(self._environ)
         in_kubernetes = _exists(self._termination_log)
-        if not (self._documents or on_github or in_kubernetes):
+        if not (self._documents or for_github or in_kubernetes):
             return
         document = make_document()
-        if on_github:
+        if for_github:
             from migrator.report import github
 
             github.write(document, error, self._environ, self._annotations)

@@ -12,7 +12,7 @@ from typing import TextIO
 from migrator.durations import format_duration
 from migrator.errors import MigratorError
 from migrator.report.failure import failure_of
-from migrator.report.output import Output
+from migrator.report.output import Output, on_github
 from migrator.report.safe import Json, JsonObject, lines, one_line, shortened
 from migrator.results import SuspectedRename
 
@@ -21,11 +21,6 @@ LISTED_STEPS = 200
 STATEMENT_LIMIT = 2000
 
 MARKDOWN = "\\`*_{}[]<>()#+!|~&"
-
-
-def wanted(environ: Mapping[str, str]) -> bool:
-    """Whether this process is a step of a GitHub workflow."""
-    return environ.get("GITHUB_ACTIONS") == "true"
 
 
 def annotation(error: MigratorError, workspace: str | None = None) -> str:
@@ -84,7 +79,7 @@ def write(
     :param error: what failed, its secrets masked; it is annotated.
     :param stream: where the runner looks for workflow commands (either standard stream); None prints none.
     """
-    if not wanted(environ):
+    if not on_github(environ):
         return
     if error is not None and stream is not None:
         Output(stream).line(annotation(error, environ.get("GITHUB_WORKSPACE")))

@@ -29,6 +29,11 @@ def live_wanted(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return environ.get("TERM") != "dumb" and is_terminal(stream)
 
 
+def on_github(environ: Mapping[str, str]) -> bool:
+    """Whether this process is a step of a GitHub workflow."""
+    return environ.get("GITHUB_ACTIONS") == "true"
+
+
 def is_terminal(stream: TextIO) -> bool:
     """``stream.isatty()``; a closed stream is none."""
     try:

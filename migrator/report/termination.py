@@ -13,7 +13,6 @@ from pathlib import Path
 from migrator.report.safe import Json, JsonObject, shortened, statement_words
 
 LIMIT_BYTES = 4096
-PATH = Path("/dev/termination-log")
 
 ALWAYS = ("exit_code", "outcome", "message", "next", "revision")
 """The fields that are there however little room there is."""
@@ -38,7 +37,7 @@ def message(document: JsonObject) -> bytes:
     return encoded
 
 
-def write(document: JsonObject, path: Path = PATH) -> None:
+def write(document: JsonObject, path: Path) -> None:
     """Write :func:`message` into ``path`` if that file exists and can be written. Never creates it, never raises."""
     try:
         # This mode neither creates a file nor opens a directory or a terminal.
