@@ -283,14 +283,13 @@ def _alembic(process: Process, arguments: Sequence[str]) -> ExitCode:
 
 def _write_with_alembic(process: Process, arguments: Sequence[str], options: Mapping[str, Any]) -> ExitCode:
     """Alembic writes a revision file, and its path is the answer."""
-    from migrator.environment import programs_tell_on_stderr, revisions_in, run_alembic
+    from migrator.environment import revisions_in, run_alembic
     from migrator.preflight import check_new_revision
     from migrator.results import GeneratedRevision
 
     check_new_revision(process.settings, options)
     quiet = () if process.settings.verbose else ("--quiet",)
-    with programs_tell_on_stderr():
-        scripts = run_alembic(process.settings, [*quiet, *arguments], process.stderr)
+    scripts = run_alembic(process.settings, [*quiet, *arguments], process.stderr)
     process.report.generated(GeneratedRevision(written=revisions_in(scripts), compared=False))
     return ExitCode.OK
 

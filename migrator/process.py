@@ -9,8 +9,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn, TextIO
 
 from migrator.errors import ConfigurationError, ExitCode, Interrupted, MigratorError
 from migrator.loading import load_settings
@@ -65,14 +65,15 @@ _FAREWELL_SECONDS = 0.2
 class Process:
     """What a subcommand works with.
 
-    While it runs, ``sys.stdout`` leads to standard error: what ``env.py`` and the revisions print must not get
-    into the answer. Both streams mask every password that is known.
+    While it runs, standard output leads to standard error, for Python and for the programs that it starts: what
+    ``env.py``, revisions and hooks print must not get into the answer. Both streams of Python mask every password
+    that is known.
     """
 
     def __init__(self, command: str, settings: Settings, redactor: Redactor) -> None:
         self.settings = settings
         self.redactor = redactor
-        self.stdout, self.stderr = sys.stdout, sys.stderr
+        self.stdout, self.stderr = _set_apart(sys.stdout), sys.stderr
         for stream in (self.stdout, self.stderr):
             if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
                 stream.reconfigure(errors="backslashreplace")  # LC_ALL=C must not end a migration
@@ -82,6 +83,7 @@ class Process:
             log_format=settings.log_format,
             json_output=settings.json_output,
             verbose=settings.verbose,
+            stdout=self.stdout,
         )
 
     @property
@@ -159,14 +161,22 @@ def report_wrong_usage(path: str, message: str, *, json_output: bool) -> None:
     _report_without_settings(command, Redactor(), {"json_output": json_output}, error)
 
 
-def _report(command: str, redactor: Redactor, *, log_format: str, json_output: bool, verbose: bool) -> Report:
+def _report(
+    command: str,
+    redactor: Redactor,
+    *,
+    log_format: str,
+    json_output: bool,
+    verbose: bool,
+    stdout: TextIO | None = None,
+) -> Report:
     return Report.for_process(
         command=command,
         log_format=log_format,
         json_output=json_output,
         verbose=verbose,
         redact=redactor.redact,
-        stdout=sys.stdout,
+        stdout=stdout or sys.stdout,
         stderr=sys.stderr,
         environ=os.environ,
     )
@@ -188,16 +198,36 @@ def _report_without_settings(
     report.close()
 
 
-@contextlib.contextmanager
-def _masked(process: Process) -> Any:
-    masked = RedactingStream(process.stderr, process.redactor)
-    sys.stdout = sys.stderr = masked
+def _set_apart(stream: TextIO) -> TextIO:
+    """The same output by a descriptor that no started program inherits; ``stream`` itself where that cannot be."""
     try:
+        descriptor = os.dup(stream.fileno())
+    except (OSError, ValueError):  # closed, or no file: a test's
+        return stream
+    return open(descriptor, "w", encoding=stream.encoding, errors=stream.errors)
+
+
+@contextlib.contextmanager
+def _masked(process: Process) -> Iterator[None]:
+    masked = RedactingStream(process.stderr, process.redactor)
+    stdout = sys.stdout
+    sys.stdout = sys.stderr = masked
+    apart = process.stdout is not stdout
+    try:
+        if apart:
+            with contextlib.suppress(OSError):  # there is no standard error
+                os.dup2(2, stdout.fileno())
         yield
     finally:
         with contextlib.suppress(Exception):
             masked.finish()
-        sys.stdout, sys.stderr = process.stdout, process.stderr
+        sys.stdout, sys.stderr = stdout, process.stderr
+        if apart:
+            try:
+                process.stdout.flush()
+            except (OSError, ValueError):
+                discard(process.stdout)
+            os.dup2(process.stdout.fileno(), stdout.fileno())
 
 
 def _bug(error: BaseException) -> MigratorError:

@@ -38,7 +38,7 @@ from migrator.environment.state import (
     Supervisor,
     TargetRun,
 )
-from migrator.environment.surroundings import alone, programs_tell_on_stderr, turn
+from migrator.environment.surroundings import alone, turn
 from migrator.errors import MigratorError
 from migrator.results import WrittenRevision
 from migrator.revisions import list_files
@@ -153,13 +153,11 @@ def history_lines(
 def write_revisions(found: Autogenerate, settings: Settings) -> tuple[WrittenRevision, ...]:
     """Write the revision files that ``env.py`` has left over of what was found; usually one.
 
-    What hooks print goes to standard error.
-
     :raises MigratorError: what Alembic, the template or a hook of the project said; the files that are there all
         the same, for hooks run after the writing, are among its details.
     """
     before = set(_files(found.config))
-    with alone(settings), programs_tell_on_stderr():
+    with alone(settings):
         try:
             return found.write()
         except (Exception, SystemExit) as error:
@@ -283,7 +281,6 @@ __all__ = [
     "obstacles",
     "open_scripts",
     "pending",
-    "programs_tell_on_stderr",
     "project_scheme",
     "relative",
     "render_sql",

@@ -55,21 +55,6 @@ def turn(check: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def programs_tell_on_stderr() -> Iterator[None]:
-    """What programs that are started meanwhile write to standard output goes to standard error.
-
-    Formatters among the post-write hooks do: ``ruff format`` counts its files there. Our answer stands alone.
-    """
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
-@contextlib.contextmanager
 def _variables(settings: Settings) -> Iterator[None]:
     """The variables that ``env.py`` may read the database from, while it runs, and the folder that we are in."""
     urls.teach_sqlalchemy_bare_scheme()

@@ -43,13 +43,12 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def discard(stream: TextIO) -> None:
-    """Point a standard stream that cannot be written to at the null device; any other is left alone. Never raises."""
+    """Point a stream that cannot be written to at the null device. Never raises."""
     with contextlib.suppress(OSError, ValueError):
         descriptor = stream.fileno()
-        if descriptor in (1, 2):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, descriptor)
-            os.close(null)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
 
 
 class Output:

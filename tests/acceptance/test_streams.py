@@ -57,3 +57,25 @@ def test_an_encoding_without_the_characters_of_a_message_is_no_failure(shop: Pro
         done = shell(shop, f"migrator {command}", PYTHONIOENCODING="ascii", LC_ALL="C")
         assert done.returncode == 0, done.output
         assert done.output.isascii()
+
+
+PROGRAM = "import subprocess; subprocess.run(['echo', 'told by a program'], check=True)"
+
+
+def test_what_programs_of_a_revision_print_does_not_get_into_the_answer(
+    project: MakeProject, database: Database
+) -> None:
+    loud = project(revisions=[Revision("a1", None, upgrade_body=PROGRAM)])
+    done = loud.migrator("upgrade", "--json", check=True)
+    assert done.json["exit_code"] == 0
+    assert "told by a program" in done.stderr
+    assert database.revisions == ["a1"]
+
+
+def test_the_answer_of_a_run_that_is_ended_by_force_is_whole(project: MakeProject) -> None:
+    deaf = "import signal, time; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); time.sleep(60)"
+    stuck = project(revisions=[Revision("a1", None, upgrade_body=PROGRAM + "; " + deaf)])
+    done = stuck.migrator("upgrade", "--json", "--deadline", "1s", timeout=40)
+    assert done.returncode == ExitCode.DEADLINE, done.output
+    assert done.json["exit_code"] == ExitCode.DEADLINE
+    assert "told by a program" in done.stderr
