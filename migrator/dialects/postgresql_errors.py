@@ -64,8 +64,11 @@ _LOST_WORDS = (
     "results from command",
     "server closed the connection unexpectedly",
     "connection already closed",
-    "the connection is closed",
+    # "the connection is closed" of psycopg 3, "the underlying connection is closed" of asyncpg
+    "connection is closed",
     "connection was closed",
+    # asyncpg has read why the server ends the session (its state 2), and not yet that it did.
+    "another operation (2) is in progress",
     "terminating connection",
     "SSL connection has been closed",
     "SSL SYSCALL error",
@@ -123,7 +126,7 @@ def _first_of_the_loss(error: BaseException, last: BaseException) -> BaseExcepti
 
 
 def _closed_already(error: BaseException) -> bool:
-    return any(words in str(error) for words in ("connection already closed", "the connection is closed"))
+    return any(words in str(error) for words in ("connection already closed", "connection is closed"))
 
 
 def _kind(sqlstate: str, message: str, whole: str, diagnostics: Any) -> ErrorKind:

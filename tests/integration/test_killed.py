@@ -243,6 +243,35 @@ def test_a_terminated_backend_ends_the_run_with_13_and_the_state_is_read_anew(
         assert "DROP INDEX CONCURRENTLY" in ended.json["error"]["next"]
 
 
+BETWEEN = """
+import pathlib, time
+with op.get_context().autocommit_block():
+    op.execute("SELECT 1")
+    print("between two statements", flush=True)
+    while not pathlib.Path("go-on").exists():
+        time.sleep(0.05)
+    op.execute("SELECT 2")
+"""
+
+
+@pytest.mark.parametrize("env", ["sync", "async"])
+def test_a_backend_that_ended_between_two_statements_of_an_autocommit_block_is_a_lost_connection(
+    project: MakeProject, database: Database, env: str
+) -> None:
+    made = project(env=env, revisions=[Revision("a1", None, BETWEEN)])
+    run = made.start("upgrade")
+    pid = int(run.wait_for_line(r"lock +held \(pid (\d+)\)")[1])
+    run.wait_for_line("between two statements")
+    database.query("SELECT pg_terminate_backend(%s)", [pid])
+    wait_until(
+        lambda: not database.query("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]), "it has ended"
+    )
+    (made.path / "go-on").touch()
+    ended = run.wait()
+    assert ended.returncode == 13, ended.output
+    assert "state     at base, read on a new connection" in ended.stderr
+
+
 # Signals
 
 
