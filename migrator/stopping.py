@@ -10,6 +10,7 @@ in the main thread. Code may swallow that: it is cancelled and raised again abou
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import signal
@@ -184,9 +185,13 @@ class Stopping:
     def _watch(self) -> None:
         pushed = 0.0
         first = True
+        # Not select(), which refuses descriptors above 1,023: a program that embeds us may have many open.
+        signals = select.poll()
+        signals.register(self._read, select.POLLIN)
         while not self._closed:
+            pause = self._pause(pushed)
             with contextlib.suppress(OSError, ValueError):
-                select.select([self._read], [], [], self._pause(pushed))
+                signals.poll(None if pause is None else math.ceil(pause * 1000))
                 self._take_bytes()
             now = time.monotonic()
             if not self._requests and self._deadline is not None and now >= self._deadline:

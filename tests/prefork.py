@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import select
 import signal
@@ -68,7 +69,11 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def _ended(self, timeout: float | None) -> int | None:
-        if self.returncode is None and select.select([self._news], [], [], timeout)[0]:
+        if self.returncode is not None:
+            return self.returncode
+        news = select.poll()  # not select(), which refuses descriptors above 1,023
+        news.register(self._news, select.POLLIN)
+        if news.poll(None if timeout is None else math.ceil(timeout * 1000)):
             self.returncode = int(self._news.recv(32))
             self._news.close()
         return self.returncode

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.faults import matrix, report
@@ -40,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.list:
         print("\n".join(f"{row.name:30} {fault.name}" for row, fault in wanted))
         return 0
-    played = Playing(wanted, asked.jobs, whole=not asked.quick).play()
-    if asked.write:
-        Path(asked.write).write_text(report.render(played))
+    page = Page(asked.write or asked.update, anew=bool(asked.write))
+    played = page.with_these(Playing(wanted, asked.jobs, page.write, whole=not asked.quick).play())
     print(report.summary(played))
     return 0 if played.clean and not played.missing else 1
 
@@ -61,16 +60,48 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="some boundaries and contenders, as in CI")
     parser.add_argument("--write", metavar="FILE", help="write the report (FAULTS.md)")
+    parser.add_argument("--update", metavar="FILE", help="put the counts of these cells into that report")
     parser.add_argument("--rewrite", metavar="FILE", help="write a report anew from its own counts")
     parser.add_argument("--list", action="store_true", help="name the cells and do nothing")
     return parser
 
 
+class Page:
+    """The report in a file, written again after each cell: a play that is ended half-way has not been for nothing.
+
+    :param anew: what is in the file goes; otherwise it is kept but for the cells that are played.
+    """
+
+    def __init__(self, file: str | None, *, anew: bool) -> None:
+        self._path = Path(file) if file else None
+        self._before = None
+        if self._path is not None and not anew:
+            self._before = report.Played.from_page(self._path.read_text())
+
+    def with_these(self, played: report.Played) -> report.Played:
+        """What was played, and what the page has of the other cells."""
+        return report.updated(self._before, played) if self._before is not None else played
+
+    def write(self, played: report.Played) -> None:
+        """Write the page with what has been played so far."""
+        if self._path is not None:
+            self._path.write_text(report.render(self.with_these(played)))
+
+
 class Playing:
     """Workers that take cells one after the other, each with servers of its own for one kind at a time."""
 
-    def __init__(self, cells: Sequence[tuple[Row, Fault]], workers: int, *, whole: bool) -> None:
+    def __init__(
+        self,
+        cells: Sequence[tuple[Row, Fault]],
+        workers: int,
+        tell: Callable[[report.Played], None],
+        *,
+        whole: bool,
+    ) -> None:
+        self._tell = tell
         self._whole = whole
+        self._begun = time.monotonic()
         playable = [cell for cell in cells if not cell[1].lacking()]
         self._cells = deque(sorted(playable, key=lambda cell: cell[0].kind))
         self._all = tuple(cells)
@@ -82,14 +113,16 @@ class Playing:
 
     def play(self) -> report.Played:
         """Play every cell."""
-        begun = time.monotonic()
         threads = [threading.Thread(target=self._work) for _ in range(self._workers)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        return self._so_far()
+
+    def _so_far(self) -> report.Played:
         tallies = {cell: self._tallies[cell] for cell in self._all if cell in self._tallies}
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - self._begun
         return report.played(tallies, self._versions, self._missing, seconds, whole=self._whole)
 
     def _work(self) -> None:
@@ -117,12 +150,15 @@ class Playing:
         path = (LOGS / row.name / fault.name).resolve()
         shutil.rmtree(path, ignore_errors=True)
         cell = matrix.play(row, fault, running, path, whole=self._whole)
-        self._tallies[(row, fault)] = cell.tally
+        with self._lock:
+            self._tallies[(row, fault)] = cell.tally
+            self._tell(self._so_far())
         if not cell.tally.problems:
             shutil.rmtree(path, ignore_errors=True)
         print(report.line(row, fault, cell.tally), flush=True)
         for label, what in cell.tally.problems:
-            print(f"  {label}\n    {what.strip().splitlines()[0]}", flush=True)
+            lines = what.strip().splitlines()
+            print(f"  {label}\n    {lines[-1 if lines[0].startswith('Traceback') else 0]}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -44,7 +45,8 @@ guarantee cannot be given: [guarantees](docs/guarantees.md)."""
 QUICK = f"This was a quick play: one of {sudden.EACH} boundaries, and {crowds.FEWER} contenders."
 AGAIN = """\
 `make faults ARGS="--write FAULTS.md"` plays the whole matrix and writes this page;
-`make faults ARGS="--only pg17-psycopg2-direct --fault sigkill"` plays one cell, `make faults ARGS=--list` names them.
+`make faults ARGS="--only pg17-psycopg2-direct --fault sigkill"` plays one cell, with `--update FAULTS.md` into this
+page; `make faults ARGS=--list` names them.
 Root on Linux is needed for network namespaces and small disks."""
 KINDS = {"pg": "PostgreSQL ", "mariadb": "MariaDB ", "mysql": "MySQL ", "sqlite": "SQLite "}
 
@@ -130,6 +132,26 @@ def played(
     everything = {**dict(sorted(versions.items())), "Python": platform.python_version(), **installed}
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return Played(counts, everything, dict(sorted(missing.items())), round(seconds), today, machine, whole)
+
+
+def updated(page: Played, anew: Played) -> Played:
+    """``page`` with the cells that were played anew in the place of what it had of them.
+
+    :raises ValueError: one was a quick play and the other was not; their counts are no one table.
+    """
+    if page.whole != anew.whole:
+        raise ValueError("the page is of a quick play, or this one was, and the other was not")
+    counts = {(c.row, c.fault): c for c in (*page.counts, *anew.counts)}
+    order = [(row.name, fault.name) for row, fault in matrix.cells()]
+    kinds = {row.partition("-")[0] for row, _ in counts}
+    missing = {kind: why for kind, why in {**page.missing, **anew.missing}.items() if kind not in kinds}
+    return dataclasses.replace(
+        anew,
+        counts=tuple(counts[cell] for cell in order if cell in counts),
+        versions={**page.versions, **anew.versions},
+        missing=missing,
+        seconds=page.seconds + anew.seconds,
+    )
 
 
 def summary(result: Played) -> str:

@@ -92,7 +92,7 @@ class Wire:
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
-        self._listening.close()
+        _shut(self._listening)  # a thread that waits in accept() is not woken by close()
         self.cut()
 
     @property

@@ -292,6 +292,27 @@ def test_a_signal_stops_a_run_rolls_back_and_frees_the_lock(
     assert_stopped_cleanly(database)
 
 
+IN_A_PROGRAM_WITH_MANY_FILES = """
+import os, resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+opened = [os.dup(2) for _ in range(1100)]
+sys.argv = ["migrator", "upgrade"]
+runpy.run_module("migrator", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_signal_stops_a_run_in_a_program_that_has_more_files_open_than_select_can_count(
+    project: MakeProject, database: Database
+) -> None:
+    made = project(revisions=stuck_in(IN_SQL))
+    run = start(sys.executable, "-c", IN_A_PROGRAM_WITH_MANY_FILES, cwd=made.path, env=made.variables)
+    wait_until(lambda: sleeping(database), "the statement is under way")
+    run.send_signal(signal.SIGTERM)
+    ended = run.wait()
+    assert ended.returncode == 143, ended.output
+    assert "rolled back" in ended.stderr
+
+
 def test_a_waiter_leaves_at_once_when_it_is_told_to(project: MakeProject, database: Database) -> None:
     made = project(revisions=stuck_in(IN_SLEEP))
     begun(made)
