@@ -358,7 +358,7 @@ def test_looking_works_through_a_pooler_and_changes_nobody_elses_settings(
     project = new_project(pooler, driver)
     found = project.migrator("status", check=True)
     assert "at base, no version table yet · 3 pending: a1, b2, c3" in found.stdout
-    project.migrator("check", check=True)
+    project.migrator("check", check=True, env=SESSION)
     run = project.start("wait", "--for", "head")
     run.wait_for_line("at base, wanted c3")
     assert settings_in_the_pool(pooler, database, 3) == untouched(database)
