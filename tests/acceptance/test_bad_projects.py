@@ -47,7 +47,7 @@ def test_a_configuration_file_that_is_missing_is_named_with_the_setting_that_nam
         env=variables,
         code=ExitCode.USAGE,
         says=["there is no deploy/alembic.ini", f"from {source}"],
-        then=["-c"],
+        then=["Correct it", "the folder that the command is run in"],
     )
 
 

@@ -492,9 +492,11 @@ VARIANTS = (
         "revision_forks",
         "a revision starts processes (multiprocessing, `os.fork`, subprocess) and a thread",
         "signals to its processes are not taken for signals to us; a child that leaves the revision by returning or "
-        "raising ends there, and does not roll the parent's transaction back",
-        "what a child writes to the terminal itself is not masked",
+        "raising ends there, and does not roll the parent's transaction back; what a program prints goes to "
+        "standard error",
+        "what a program prints is not masked",
         ini="psycopg2",
+        offline=Offline.CLEANER,
     ),
     Variant(
         "odd_names",
