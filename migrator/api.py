@@ -59,12 +59,12 @@ def wait(
         raise ValueError(f"cannot wait for {for_!r}: for_ is 'connection' or 'head'")
 
     def work(chosen: Settings, _: Redactor) -> None:
-        from migrator import inspection
+        from migrator import waiting
 
         if for_ == "head":
-            inspection.wait_for_head(chosen, on_event)
+            waiting.wait_for_head(chosen, on_event)
         else:
-            inspection.wait_for_connection(chosen, on_event)
+            waiting.wait_for_connection(chosen, on_event)
 
     _call(work, settings, options)
 
@@ -92,9 +92,10 @@ def verify(*, settings: Settings | None = None, on_event: Reporter = silent, **o
 
     def work(chosen: Settings, _: Redactor) -> Status:
         from migrator import inspection
+        from migrator.waiting import satisfied
 
         found = inspection.status(chosen, on_event)
-        if not inspection.satisfied(found, chosen):
+        if not satisfied(found, chosen):
             raise _not_at_head(found)
         return found
 

@@ -151,14 +151,12 @@ def stamp(process: Process, revisions: tuple[str, ...], purge: bool) -> ExitCode
 )
 def wait(process: Process, goal: str) -> ExitCode:
     """Wait until the database answers, or until its migrations have been run by someone else."""
-    from migrator import inspection
+    from migrator import waiting
 
     if goal == "head":
-        process.report.status(inspection.wait_for_head(process.settings, process.report, process.give_up))
+        process.report.status(waiting.wait_for_head(process.settings, process.report, process.give_up))
     else:
-        process.report.waited(
-            inspection.wait_for_connection(process.settings, process.report, process.give_up)
-        )
+        process.report.waited(waiting.wait_for_connection(process.settings, process.report, process.give_up))
     return ExitCode.OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from migrator.results import Target
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
 
+    from migrator.configured import ConfiguredDatabase
     from migrator.settings import Settings
 
 Result = TypeVar("Result")
@@ -136,12 +138,37 @@ class Ready:
     facts: ServerFacts
 
 
-class _NotYet(Exception):
-    """One attempt failed for a reason that may pass."""
+class NotYet(Exception):
+    """One attempt failed for a reason that may pass.
 
-    def __init__(self, reason: str) -> None:
+    :ivar crowded: the server has no connection to give; asking again soon takes one from somebody else.
+    """
+
+    def __init__(self, reason: str, *, crowded: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.crowded = crowded
+
+
+def target_of(
+    database: ConfiguredDatabase,
+    dialect: Dialect,
+    facts: ServerFacts | None,
+    *,
+    version_table: str | None = None,
+) -> Target:
+    """The configured database for people, with what its server said of itself, if it has."""
+    name = facts.database if facts is not None else ""
+    user = facts.user if facts is not None else ""
+    return Target(
+        dialect=dialect.name,
+        address=name if dialect.in_a_file and name else urls.address(database.url),
+        database="" if dialect.in_a_file else name or database.url.database or "",
+        user=user or database.url.username or "",
+        source=database.source,
+        server_version=facts.version if facts is not None else "",
+        version_table=version_table,
+    )
 
 
 def wait_until_ready(
@@ -164,31 +191,23 @@ def wait_until_ready(
     attempts = 0
     told = False
 
-    def tell(version: str = "", name: str = "", user: str = "") -> None:
+    def tell(facts: ServerFacts | None = None) -> None:
         nonlocal told
         if not told:
             told = True
-            target = Target(
-                dialect=dialect.name,
-                address=name if dialect.in_a_file and name else urls.address(database.url),
-                database="" if dialect.in_a_file else name or database.url.database or "",
-                user=user or database.url.username or "",
-                source=database.source,
-                server_version=version,
-            )
-            report(TargetKnown(target))
+            report(TargetKnown(target_of(database, dialect, facts)))
 
     def attempt() -> Ready:
         nonlocal attempts
         attempts += 1
         try:
             facts = _first_answer(settings, database.url, dialect, database.source, begun)
-        except (_NotYet, MigratorError):
+        except (NotYet, MigratorError):
             tell()
             raise
-        tell(facts.version, facts.database, facts.user)
+        tell(facts)
         if writable and facts.read_only:
-            raise _NotYet("the server is a read-only standby")
+            raise NotYet("the server is a read-only standby")
         if writable and facts.read_only_by_setting:
             raise AccessRefused(
                 "each transaction is read-only here: default_transaction_read_only is on",
@@ -205,10 +224,10 @@ def wait_until_ready(
     try:
         try:
             ready = attempt()
-        except _NotYet as first:
+        except NotYet as first:
             reason = first.reason
             ready = _again_and_again(attempt, first, settings.wait_timeout, begun, report, sleep)
-    except _NotYet as last:
+    except NotYet as last:
         raise DatabaseUnreachable(
             f"the database did not answer within {_seconds(settings.wait_timeout)} ({_tries(attempts)})",
             details=(f"{urls.describe(database.url)}: {last.reason}",),
@@ -223,7 +242,7 @@ def wait_until_ready(
 
 def _again_and_again(
     attempt: Callable[[], Ready],
-    first: _NotYet,
+    first: NotYet,
     timeout_seconds: float,
     begun: float,
     report: Reporter,
@@ -232,9 +251,10 @@ def _again_and_again(
     # Imported only now: a database that answers at once, the usual case, does not pay for it.
     import tenacity
 
-    pauses = tenacity.wait_exponential_jitter(
-        initial=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS, jitter=FIRST_PAUSE_SECONDS
-    )
+    def pauses(state: tenacity.RetryCallState) -> float:
+        # At the longest pause, too: those that a restarting server has shut out together must not come back so.
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(state.attempt_number - 1, 20))
+        return float(pause * random.uniform(0.5, 1.5))
 
     def announce(state: tenacity.RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None
@@ -255,7 +275,7 @@ def _again_and_again(
     retrying = tenacity.Retrying(
         wait=pauses,
         stop=out_of_time,
-        retry=tenacity.retry_if_exception_type(_NotYet),
+        retry=tenacity.retry_if_exception_type(NotYet),
         before_sleep=announce,
         sleep=sleep,
         reraise=True,
@@ -264,10 +284,30 @@ def _again_and_again(
 
 
 def _first_answer(settings: Settings, url: URL, dialect: Dialect, source: str, begun: float) -> ServerFacts:
+    return ask(settings, url, dialect, source, begun, dialect.facts)
+
+
+def ask(
+    settings: Settings,
+    url: URL,
+    dialect: Dialect,
+    source: str,
+    begun: float,
+    work: Callable[[RawConnection], Result],
+) -> Result:
+    """One attempt: ``work`` on a new connection to ``url``, closed afterwards, within ``connect-timeout``.
+
+    :param source: the setting that the URL comes from.
+    :param begun: the monotonic clock when the first attempt was made, for ``auth-grace``.
+    :raises NotYet: not now, and perhaps later.
+    :raises MigratorError: it is in vain to try again; or what ``work`` raised.
+    """
     try:
-        return on_new_connection(url, dialect, dialect.facts, settings.connect_timeout)
+        return on_new_connection(url, dialect, work, settings.connect_timeout)
+    except NotYet:
+        raise
     except NoAnswer:
-        raise _NotYet(f"nothing was answered within {_seconds(settings.connect_timeout)}") from None
+        raise NotYet(f"nothing was answered within {_seconds(settings.connect_timeout)}") from None
     except MigratorError:
         raise
     except Exception as error:
@@ -282,7 +322,8 @@ def _first_answer(settings: Settings, url: URL, dialect: Dialect, source: str, b
             found = ServerError(ErrorKind.POOLER, "a statement alone is answered, a transaction is not")
         graceful = found.kind is ErrorKind.REFUSED and time.monotonic() - begun < settings.auth_grace
         if graceful or found.kind.may_pass:
-            raise _NotYet(str(found)) from error
+            crowded = found.kind is ErrorKind.TOO_MANY_CONNECTIONS
+            raise NotYet(str(found), crowded=crowded) from error
         raise connection_error(found, urls.describe(url), source) from error
 
 

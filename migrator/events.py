@@ -48,6 +48,24 @@ class DatabaseReady:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadAwaited:
+    """The database is not at head yet. Told at first, when the reason changes, and at growing intervals.
+
+    :ivar reason: why it is not known where the database is now; empty: ``at`` has just been read.
+    :ivar pending: how many revisions of this image are missing.
+    :ivar holder: of the run lock, if somebody migrates.
+    """
+
+    at: Revisions
+    wanted: Revisions
+    pending: int
+    reason: str
+    holder: LockHolder | None
+    waited_seconds: float
+    at_most_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class LockWaiting:
     """The run lock is held by another run (told when it begins, when the holder changes, and at growing intervals)."""
 
@@ -156,6 +174,7 @@ Event = (
     TargetKnown
     | WaitFailed
     | DatabaseReady
+    | HeadAwaited
     | LockWaiting
     | LockHeld
     | Planned

@@ -20,9 +20,11 @@ import time
 import weakref
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from migrator.errors import DeadlineExceeded, Interrupted, MigratorError, Terminated
+
+Result = TypeVar("Result")
 
 GiveUp = Callable[[MigratorError], None]
 """Told why the process ends, just before it does."""
@@ -260,6 +262,17 @@ class Stopping:
             reason.details = (*reason.details, told)
             self._give_up(reason)
         os._exit(int(reason.exit_code))
+
+
+def interruptible(stopping: Stopping, work: Callable[[], Result]) -> Result:
+    """What ``work`` returns.
+
+    :raises MigratorError: why it was stopped, if it was.
+    """
+    try:
+        return work()
+    except StopRequested:
+        raise stopping.reason or AssertionError("stopped without a reason") from None
 
 
 _watching: weakref.WeakSet[Stopping] = weakref.WeakSet()

@@ -36,6 +36,18 @@ class Truth:
     holder: LockHolder | None
 
 
+def truth_on(raw: RawConnection, dialect: Dialect, key: LockKey) -> Truth:
+    """What ``raw`` sees of the target named by ``key``."""
+    found = dialect.version_table(raw, key.version_table, key.schema or None)
+    return Truth(
+        rows=dialect.version_rows(raw, *found) if found is not None else (),
+        version_table_exists=found is not None,
+        tables=dialect.count_tables(raw, key.schema) if found is None else 0,
+        invalid_indexes=dialect.invalid_indexes(raw),
+        holder=dialect.holder(raw, key),
+    )
+
+
 def read_truth(
     engine: Engine, dialect: Dialect, key: LockKey, timeout_seconds: float, *, patience_seconds: float = 0.0
 ) -> Truth:
@@ -48,22 +60,11 @@ def read_truth(
     :param patience_seconds: how long after the first try another one may begin, where that may help.
     :raises Exception: what the driver raises, or :class:`NoAnswer`.
     """
-
-    def read(raw: RawConnection) -> Truth:
-        found = dialect.version_table(raw, key.version_table, key.schema or None)
-        return Truth(
-            rows=dialect.version_rows(raw, *found) if found is not None else (),
-            version_table_exists=found is not None,
-            tables=dialect.count_tables(raw, key.schema) if found is None else 0,
-            invalid_indexes=dialect.invalid_indexes(raw),
-            holder=dialect.holder(raw, key),
-        )
-
     begun = time.monotonic()
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
-            return on_connection_like(engine, read, timeout_seconds)
+            return on_connection_like(engine, lambda raw: truth_on(raw, dialect, key), timeout_seconds)
         except Exception as error:
             found = dialect.read_error(error)
             passing = isinstance(error, NoAnswer) or (found is not None and found.kind.may_pass)

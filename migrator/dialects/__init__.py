@@ -33,6 +33,7 @@ class ErrorKind(enum.Enum):
     CATALOG_RACE = "two sessions created the same object at once"
     CONNECTION_LOST = "connection lost"
     NOT_READY = "the database is not ready"
+    TOO_MANY_CONNECTIONS = "no connection is free"
     READ_ONLY = "the server is read-only"
     POOLER = "a connection pooler that takes no transactions"
     REFUSED = "authentication refused"
@@ -56,7 +57,15 @@ class ErrorKind(enum.Enum):
     @property
     def may_pass(self) -> bool:
         """Whether connecting again may help."""
-        return self in (ErrorKind.CONNECTION_LOST, ErrorKind.NOT_READY, ErrorKind.READ_ONLY)
+        return self in _PASSING
+
+
+_PASSING = (
+    ErrorKind.CONNECTION_LOST,
+    ErrorKind.NOT_READY,
+    ErrorKind.TOO_MANY_CONNECTIONS,
+    ErrorKind.READ_ONLY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +136,19 @@ class Session:
     def pooled(self) -> bool:
         """Something between us and the server hands out its connections."""
         return self.protocol_pid is not None and self.protocol_pid != self.backend_pid
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A table of the name that was looked for, in a schema where that name does not lead.
+
+    :ivar expected: the name would lead there, if only the user were allowed into the schema.
+    :ivar readable: the user may read it.
+    """
+
+    schema: str
+    expected: bool
+    readable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +255,15 @@ class Dialect(Protocol):
 
     def version_rows(self, raw: RawConnection, schema: str, table: str) -> tuple[str, ...]:
         """The rows of the version table, sorted."""
+
+    def tables_elsewhere(self, raw: RawConnection, table: str, schema: str) -> tuple[Elsewhere, ...]:
+        """Tables of that name in the database's other schemas than ``schema``, where it has schemas."""
+
+    def grants_to_read(self, raw: RawConnection, schema: str, table: str) -> str:
+        """What somebody with the right to do so has to run so that this user may read the table; empty: nothing."""
+
+    def limit_waiting(self, raw: RawConnection, seconds: float) -> None:
+        """For what follows on this connection, of which the current transaction is all: wait for no lock longer."""
 
     def count_tables(self, raw: RawConnection, schema: str) -> int:
         """How many tables the schema holds."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from migrator.dialects import (
     Boundary,
+    Elsewhere,
     LockKey,
     RawConnection,
     ServerError,
@@ -185,6 +186,17 @@ class MySQL:
     def version_rows(self, raw: RawConnection, schema: str, table: str) -> tuple[str, ...]:
         found = rows(raw, f"SELECT version_num FROM {identifier(schema)}.{identifier(table)}")
         return tuple(sorted(text(row[0]) for row in found))
+
+    def tables_elsewhere(self, raw: RawConnection, table: str, schema: str) -> tuple[Elsewhere, ...]:
+        return ()  # a schema is a database here
+
+    def grants_to_read(self, raw: RawConnection, schema: str, table: str) -> str:
+        ((user,),) = rows(raw, "SELECT CURRENT_USER()")
+        name, _, host = text(user).rpartition("@")
+        return f"GRANT SELECT ON {identifier(schema)}.{identifier(table)} TO '{name}'@'{host}';"
+
+    def limit_waiting(self, raw: RawConnection, seconds: float) -> None:
+        self.set_lock_timeout(raw, seconds)
 
     def count_tables(self, raw: RawConnection, schema: str) -> int:
         ((count,),) = rows(

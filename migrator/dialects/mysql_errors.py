@@ -36,8 +36,10 @@ _BY_NUMBER = {
             3169,
             4031,
         ),
-        # 1047: a Galera node that is not ready; 1226: a limit of the user's; 3032: offline_mode
-        ErrorKind.NOT_READY: (1040, 1047, 1135, 1203, 1226, 2002, 2003, 2005, 3032, 3168),
+        # 1047: a Galera node that is not ready; 3032: offline_mode
+        ErrorKind.NOT_READY: (1047, 1135, 2002, 2003, 2005, 3032, 3168),
+        # 1203, 1226: a limit of the user's
+        ErrorKind.TOO_MANY_CONNECTIONS: (1040, 1203, 1226),
         ErrorKind.READ_ONLY: (1792, 1836, 1874),
         # 1129: a host that made too many errors; 3118, 4151: locked accounts; 20xx: TLS and plugins
         ErrorKind.REFUSED: (

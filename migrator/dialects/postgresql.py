@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from migrator.dialects import (
     Boundary,
+    Elsewhere,
     LockKey,
     RawConnection,
     ServerError,
@@ -279,6 +280,42 @@ class PostgreSQL:
     def version_rows(self, raw: RawConnection, schema: str, table: str) -> tuple[str, ...]:
         found = rows(raw, f"SELECT version_num FROM {identifier(schema)}.{identifier(table)}")
         return tuple(sorted(str(row[0]) for row in found))
+
+    def tables_elsewhere(self, raw: RawConnection, table: str, schema: str) -> tuple[Elsewhere, ...]:
+        # Without USAGE on a schema of the search_path, names do not lead into it; nothing says so but this.
+        found = rows(
+            raw,
+            "SELECT n.nspname, n.nspname = ANY (SELECT replace(trim(BOTH ' \"' FROM named), '$user', current_user) "
+            "FROM unnest(string_to_array(current_setting('search_path'), ',')) AS named), "
+            "has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') "
+            "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE c.relkind IN ('r', 'p', 'v') AND c.relname = {literal(table)} "
+            f"AND n.nspname <> {literal(schema)} ORDER BY 1",
+        )
+        return tuple(
+            Elsewhere(str(name), bool(expected), bool(readable)) for name, expected, readable in found
+        )
+
+    def grants_to_read(self, raw: RawConnection, schema: str, table: str) -> str:
+        found = rows(
+            raw,
+            "SELECT session_user, has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT') "
+            "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE n.nspname = {literal(schema)} AND c.relname = {literal(table)}",
+        )
+        grants = []
+        for user, enters, reads in found:
+            if not enters:
+                grants.append(f"GRANT USAGE ON SCHEMA {identifier(schema)} TO {identifier(user)};")
+            if not reads:
+                grants.append(
+                    f"GRANT SELECT ON {identifier(schema)}.{identifier(table)} TO {identifier(user)};"
+                )
+        return " ".join(grants)
+
+    def limit_waiting(self, raw: RawConnection, seconds: float) -> None:
+        # Of the transaction, not of the session: behind a pooler that would be somebody else's next.
+        rows(raw, f"SELECT set_config('lock_timeout', {literal(milliseconds(seconds))}, true)")
 
     def count_tables(self, raw: RawConnection, schema: str) -> int:
         ((count,),) = rows(

@@ -18,7 +18,7 @@ _BY_SQLSTATE = {
     "57P03": ErrorKind.NOT_READY,
     "57P05": ErrorKind.CONNECTION_LOST,
     "25P03": ErrorKind.CONNECTION_LOST,
-    "53300": ErrorKind.NOT_READY,
+    "53300": ErrorKind.TOO_MANY_CONNECTIONS,
     "25006": ErrorKind.READ_ONLY,
     "53100": ErrorKind.DISK_FULL,
     "57014": ErrorKind.CANCELLED,
@@ -78,6 +78,13 @@ _LOST_WORDS = (
     "connection is lost",
     "consuming input failed",
 )
+_CROWDED_WORDS = (
+    "too many clients",
+    "too many connections",
+    "connection slots are reserved",
+    # PgBouncer's, for all clients together; it waits by itself where only the server is full.
+    "no more connections allowed",
+)
 _POOLER_WORDS = "transaction blocks not allowed in statement pooling mode"
 _DRIVERS = ("psycopg2", "psycopg", "asyncpg", "sqlalchemy.dialects.postgresql")
 
@@ -132,6 +139,8 @@ def _closed_already(error: BaseException) -> bool:
 def _kind(sqlstate: str, message: str, whole: str, diagnostics: Any) -> ErrorKind:
     if _POOLER_WORDS in whole:
         return ErrorKind.POOLER
+    if any(words in whole for words in _CROWDED_WORDS):
+        return ErrorKind.TOO_MANY_CONNECTIONS
     if sqlstate == "08P01" and any(words in whole for words in _REFUSED_WORDS):
         return ErrorKind.REFUSED  # PgBouncer has one code for whatever it says itself.
     if sqlstate:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from migrator.dialects import (
     Boundary,
+    Elsewhere,
     LockKey,
     RawConnection,
     ServerError,
@@ -182,6 +183,15 @@ class SQLite:
     def version_rows(self, raw: RawConnection, schema: str, table: str) -> tuple[str, ...]:
         found = rows(raw, f"SELECT version_num FROM {identifier(schema)}.{identifier(table)}")
         return tuple(sorted(str(row[0]) for row in found))
+
+    def tables_elsewhere(self, raw: RawConnection, table: str, schema: str) -> tuple[Elsewhere, ...]:
+        return ()
+
+    def grants_to_read(self, raw: RawConnection, schema: str, table: str) -> str:
+        return ""  # whoever may read the file may read the table
+
+    def limit_waiting(self, raw: RawConnection, seconds: float) -> None:
+        self.set_lock_timeout(raw, seconds)
 
     def count_tables(self, raw: RawConnection, schema: str) -> int:
         ((count,),) = rows(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from migrator.dialects import (
     Boundary,
+    Elsewhere,
     ErrorKind,
     LockKey,
     RawConnection,
@@ -137,6 +138,15 @@ class Unlocked:
         return tuple(
             sorted(str(row[0]) for row in rows(raw, f"SELECT version_num FROM {self._named(schema, table)}"))
         )
+
+    def tables_elsewhere(self, raw: RawConnection, table: str, schema: str) -> tuple[Elsewhere, ...]:
+        return ()
+
+    def grants_to_read(self, raw: RawConnection, schema: str, table: str) -> str:
+        return ""
+
+    def limit_waiting(self, raw: RawConnection, seconds: float) -> None:
+        return
 
     def count_tables(self, raw: RawConnection, schema: str) -> int:
         return 0

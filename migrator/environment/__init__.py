@@ -25,7 +25,7 @@ from migrator.environment.failures import place_in
 from migrator.environment.fence import fenced
 from migrator.environment.flask_application import application_context
 from migrator.environment.identity import obstacles
-from migrator.environment.listing import ancestors, database_ahead, pending, relative, unknown_revisions
+from migrator.environment.listing import ancestors, pending, relative, unknown_revisions
 from migrator.environment.script import graph_of, install_lazy_revision_map
 from migrator.environment.seam import Seam
 from migrator.environment.state import (
@@ -41,7 +41,7 @@ from migrator.environment.state import (
 from migrator.environment.surroundings import alone, turn
 from migrator.errors import MigratorError
 from migrator.results import WrittenRevision
-from migrator.revisions import list_files
+from migrator.revisions import database_ahead, list_files
 
 if TYPE_CHECKING:
     from migrator.settings import Settings

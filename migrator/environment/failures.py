@@ -75,7 +75,7 @@ def describe_failure(
             sqlstate=found.sqlstate,
             next_step=f"A fail-over may be under way. Run the same command again.{nothing}",
         )
-    elif found.kind is ErrorKind.NOT_READY:
+    elif found.kind in (ErrorKind.NOT_READY, ErrorKind.TOO_MANY_CONNECTIONS):
         failure = DatabaseUnreachable(
             "the server would not serve the run",
             details=(str(found),),

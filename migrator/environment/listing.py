@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from migrator.environment.state import Run
 from migrator.errors import ConfigurationError, HistoryError
 from migrator.results import Direction, Pending, Step
+from migrator.revisions import database_ahead
 
 if TYPE_CHECKING:
     from alembic.script import Script, ScriptDirectory
@@ -114,15 +115,3 @@ def check_history(script: ScriptDirectory, current: Collection[str], run: Run) -
             ),
         )
     return False
-
-
-def database_ahead(unknown: Iterable[str], heads: Iterable[str]) -> HistoryError:
-    """The error for version rows that this image has no revision for."""
-    return HistoryError(
-        f"the database is ahead of this image: it is at {', '.join(unknown)}, which this image does not have",
-        details=(f"newest here: {', '.join(heads)}",),
-        next_step=(
-            "Deploy an image that has that revision, or, if this older one is meant to run on the newer "
-            "schema, set MIGRATOR_ALLOW_AHEAD=yes. Nothing was changed."
-        ),
-    )

@@ -11,6 +11,7 @@ from migrator.errors import ExitCode, MigratorError
 from migrator.events import (
     DatabaseReady,
     Event,
+    HeadAwaited,
     InvalidIndexesFound,
     LockHeld,
     LockWaiting,
@@ -42,6 +43,7 @@ from migrator.report.safe import (
 from migrator.report.words import (
     at,
     done_words,
+    head_awaited_words,
     index_words,
     lock_waiting_words,
     plan_words,
@@ -147,6 +149,9 @@ class TextReport:
     def _database_ready(self, event: DatabaseReady) -> None:
         tries = f" ({event.attempts} tries: {one_line(event.last_reason)})" if event.last_reason else ""
         self._line("wait", f"ready after {format_duration(event.waited_seconds)}{tries}")
+
+    def _head_awaited(self, event: HeadAwaited) -> None:
+        self._passing("wait", head_awaited_words(event))
 
     def _lock_waiting(self, event: LockWaiting) -> None:
         self._lock_waited = True
@@ -266,6 +271,7 @@ HANDLERS: dict[type[Event], Callable[..., None]] = {
     TargetKnown: TextReport._target_known,
     WaitFailed: TextReport._wait_failed,
     DatabaseReady: TextReport._database_ready,
+    HeadAwaited: TextReport._head_awaited,
     LockWaiting: TextReport._lock_waiting,
     LockHeld: TextReport._lock_held,
     Planned: TextReport._planned,

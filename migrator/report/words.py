@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 from migrator.durations import format_duration
-from migrator.events import LockWaiting, Planned, RunAgain, StepRetried, StepRunning, WaitFailed
+from migrator.events import HeadAwaited, LockWaiting, Planned, RunAgain, StepRetried, StepRunning, WaitFailed
 from migrator.report.safe import one_line, shortened, statement_words
 from migrator.results import (
     PRODUCTS,
@@ -68,6 +68,23 @@ def holder_words(holder: LockHolder | None) -> str:
     state = "" if holder.state in ("", "active") else f", {one_line(holder.state)}"
     since = f" for {format_duration(holder.since_seconds)}" if holder.since_seconds > 0 else ""
     return f"pid {holder.pid} ({who}{state}{since})"
+
+
+def head_awaited_words(event: HeadAwaited) -> str:
+    """``at 8f2e1a, wanted c41b77 (3 pending); pid 4711 (shop-migrate-x7k2p: 9a0c12) migrates; waited 45 s, at most …``."""
+    if event.reason:
+        where = f"not ready: {one_line(event.reason)}" + (
+            f" (was {at(event.at)}, wanted {names(event.wanted)})" if event.at else ""
+        )
+    else:
+        where = f"{at(event.at)}, wanted {names(event.wanted)} ({event.pending} pending)"
+    facts = [where]
+    if event.holder is not None:
+        facts.append(f"{holder_words(event.holder)} migrates")
+    facts.append(
+        f"waited {format_duration(event.waited_seconds)}, at most {format_duration(event.at_most_seconds)}"
+    )
+    return "; ".join(facts)
 
 
 def lock_waiting_words(event: LockWaiting) -> str:

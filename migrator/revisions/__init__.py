@@ -7,13 +7,14 @@ function takes about 0.3 s and says the same about the graph.
 from migrator.revisions.graph import Graph, GraphProblem, ProblemKind, read_graph
 from migrator.revisions.listing import list_files
 from migrator.revisions.reading import RevisionFile, read_head, syntax_problem
-from migrator.revisions.wording import history_error, shown_path
+from migrator.revisions.wording import database_ahead, history_error, shown_path
 
 __all__ = [
     "Graph",
     "GraphProblem",
     "ProblemKind",
     "RevisionFile",
+    "database_ahead",
     "history_error",
     "list_files",
     "read_graph",

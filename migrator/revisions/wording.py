@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from migrator.errors import HistoryError
@@ -32,6 +32,18 @@ def history_error(problem: GraphProblem) -> HistoryError:
         next_step=f"{next_step} Nothing was changed.",
         revision=file.revision if file else None,
         file=shown_path(file.path) if file else None,
+    )
+
+
+def database_ahead(unknown: Iterable[str], heads: Iterable[str]) -> HistoryError:
+    """The error for version rows that this image has no revision for."""
+    return HistoryError(
+        f"the database is ahead of this image: it is at {', '.join(unknown)}, which this image does not have",
+        details=(f"newest here: {', '.join(heads)}",),
+        next_step=(
+            "Deploy an image that has that revision, or, if this older one is meant to run on the newer "
+            "schema, set MIGRATOR_ALLOW_AHEAD=yes. Nothing was changed."
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from migrator.errors import HistoryError, LockUnusable, MigrationFailed, Migrato
 from migrator.events import (
     DatabaseReady,
     Event,
+    HeadAwaited,
     InvalidIndexesFound,
     LockHeld,
     LockWaiting,
@@ -143,6 +144,8 @@ def every_event() -> list[Event]:
         TargetKnown(TARGET),
         WaitFailed("the database system is starting up", 1, 0.8, 52.0),
         DatabaseReady(2.1, 3, "the database system is starting up"),
+        HeadAwaited(("8f2e1a",), ("c41b77",), 3, "", HOLDER, 45.0, 300.0),
+        HeadAwaited(("8f2e1a",), ("c41b77",), 3, "the database system is starting up", None, 60.0, 300.0),
         LockWaiting(HOLDER, 0.0, 600.0),
         LockHeld(4711, 51.3),
         RunAgain("tuple concurrently updated", 0.8, 112.0),

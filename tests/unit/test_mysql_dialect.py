@@ -103,7 +103,7 @@ def test_a_statement_that_does_not_is_known_as_well(statement: str) -> None:
         (1205, "Lock wait timeout exceeded; try restarting transaction", ErrorKind.LOCK_TIMEOUT),
         (1213, "Deadlock found when trying to get lock; try restarting transaction", ErrorKind.DEADLOCK),
         (2013, "Lost connection to MySQL server during query", ErrorKind.CONNECTION_LOST),
-        (1040, "Too many connections", ErrorKind.NOT_READY),
+        (1040, "Too many connections", ErrorKind.TOO_MANY_CONNECTIONS),
         (2003, "Can't connect to MySQL server on '10.0.0.7' (111)", ErrorKind.NOT_READY),
         (1290, "The MariaDB server is running with the --read-only option", ErrorKind.READ_ONLY),
         (1290, "The MySQL server is running with the --super-read-only option", ErrorKind.READ_ONLY),
