@@ -84,12 +84,13 @@ class DirectLook:
 
     def read(self, *, holder: bool) -> Status:
         self._tries += 1
+        database = self._settings.database or self._database
         try:
             status = ask(
                 self._settings,
-                self._database.url,
+                database.url,
                 self._dialect,
-                self._database.source,
+                database.source,
                 self._begun,
                 lambda raw: self._status(raw, holder),
             )

@@ -27,7 +27,7 @@ FIRST_SECONDS = 0.5
 POLL_SECONDS = (0.5, 5.0)
 """First and longest pause, before jitter; 200 waiting pods then ask 40 times a second altogether."""
 
-CROWDED_SECONDS = 15.0
+CROWDED_SECONDS = 10.0
 """The pause where the server has no connection left: the migration needs the next one that gets free."""
 
 

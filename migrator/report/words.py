@@ -71,7 +71,7 @@ def holder_words(holder: LockHolder | None) -> str:
 
 
 def head_awaited_words(event: HeadAwaited) -> str:
-    """``at 8f2e1a, wanted c41b77 (3 pending); pid 4711 (shop-migrate-x7k2p: 9a0c12) migrates; waited 45 s, at most …``."""
+    """``at 8f2e1a, wanted c41b77 (3 pending); pid 4711 (shop-migrate-x7k2p: 9a0c12) migrates; waited 45 s, …``."""
     if event.reason:
         where = f"not ready: {one_line(event.reason)}" + (
             f" (was {at(event.at)}, wanted {names(event.wanted)})" if event.at else ""
