@@ -120,15 +120,17 @@ class _Waiter:
         timeout = self._settings.wait_timeout
         self._stopping.sleep(min(timeout, random.uniform(0.0, FIRST_SECONDS)))
         while True:
+            begun = self._waited
             missing = self._poll()
             if missing is None:
                 assert self._last is not None
                 return self._last
             waited = self._waited
-            if waited >= timeout:
+            # One more look where the last one ended late: who migrates is asked only when the time is over.
+            if waited >= timeout and (begun >= timeout or missing.reason):
                 raise self._out_of_time(missing, waited)
             self._tell(missing, waited)
-            self._stopping.sleep(min(timeout - waited, self._next_pause(missing)))
+            self._stopping.sleep(max(0.0, min(timeout - waited, self._next_pause(missing))))
 
     @property
     def _waited(self) -> float:
@@ -204,7 +206,8 @@ class _Waiter:
                 "allows more time."
             )
         else:
-            running = "" if self._settings.lock == "none" else "Nobody migrates now. "
+            unknown = missing.reason or self._settings.lock == "none"
+            running = "" if unknown else "Nobody migrates now. "
             next_step = (
                 f"{running}Look at the migration job and its log: has it failed, or not been started? "
                 "MIGRATOR_WAIT_TIMEOUT allows more time."

@@ -1,4 +1,4 @@
-"""``migrator wait --for head``, the init container: each state that it may find, what it needs, what it leaves alone."""
+"""``migrator wait --for head``, the init container: each state that it may find, what it needs and leaves alone."""
 
 from __future__ import annotations
 
