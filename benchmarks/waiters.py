@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import compileall
 import contextlib
+import datetime
 import importlib
 import os
+import platform
 import shutil
 import statistics
 import sys
@@ -23,6 +25,7 @@ from pathlib import Path
 import click
 import psycopg2
 
+from benchmarks.__main__ import _processor
 from benchmarks.cases import _environ as environ_of
 from benchmarks.cases import _execute as execute
 from benchmarks.cases import _stamp as stamp
@@ -30,6 +33,7 @@ from benchmarks.histories import History, write_history
 from benchmarks.measure import Case, Contender, compared
 from migrator import embedded
 
+_BEGIN, _END = "<!-- waiters -->", "<!-- /waiters -->"
 PASSWORD = "waiting-room"
 MAX_CONNECTIONS = 100
 _LOOP = 'until [ "$(psql -XAtc "SELECT version_num FROM alembic_version" 2>/dev/null)" = "$WANTED" ]; do sleep 1; done'
@@ -69,9 +73,15 @@ Start = Callable[[], None]
     "--seconds", default=20.0, show_default=True, help="How long they are watched once all have polled."
 )
 @click.option(
+    "--write",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    metavar="FILE",
+    help=f"Replace what stands between {_BEGIN} and {_END} in FILE.",
+)
+@click.option(
     "--rounds", default=5, show_default=True, help="Of the processes that find the database at head."
 )
-def main(waiters: int, seconds: float, rounds: int) -> None:
+def main(waiters: int, seconds: float, rounds: int, write: Path | None) -> None:
     """Measure migrator wait --for head against a shell loop around psql, on one server in one run."""
     compileall.compile_dir(Path(embedded.__file__).parent, quiet=2)
     options = {"max_connections": str(MAX_CONNECTIONS), "synchronous_commit": "off"}
@@ -102,9 +112,22 @@ def main(waiters: int, seconds: float, rounds: int) -> None:
                 rounds,
             )
         )
-    print(_table(seen))
-    for name, cost in alone.items():
-        print(f"- {name}: {cost.wall_seconds:.2f} s, {cost.cpu_seconds:.2f} s CPU, {cost.peak_mib:.0f} MiB")
+    lines = [
+        f"- `{name}` of a database at head: {cost.wall_seconds:.2f} s, {cost.cpu_seconds:.2f} s CPU, "
+        f"{cost.peak_mib:.0f} MiB"
+        for name, cost in alone.items()
+    ]
+    conditions = (
+        f"{waiters} processes that begin at the same moment, each kind watched for {seconds:.0f} s after 10 s; "
+        f"{datetime.date.today()}, PostgreSQL {server.version}, `max_connections` = {MAX_CONNECTIONS}, without TLS, "
+        f"waiters and server on the same {os.cpu_count()} CPUs ({_processor()}), Python "
+        f"{platform.python_version()}. `python -m benchmarks.waiters` gives these figures."
+    )
+    block = "\n".join([_table(seen), "", *lines, "", conditions, ""])
+    print(block, end="")
+    if write is not None:
+        before, _, rest = write.read_text().partition(f"{_BEGIN}\n")
+        write.write_text(f"{before}{_BEGIN}\n{block}{_END}{rest.partition(_END)[2]}")
 
 
 def _ours(history: History, url: str) -> Start:
