@@ -92,7 +92,7 @@ class DirectLook:
                 self._dialect,
                 database.source,
                 self._begun,
-                lambda raw: self._status(raw, holder),
+                lambda raw: self._status_if_sure(raw, holder),
             )
         except NotYet as error:
             self._reason = error.reason
@@ -102,6 +102,8 @@ class DirectLook:
             self._tell_target()
             raise
         self._tell_target()
+        if status is None:
+            raise EnvironmentNeeded
         if not self._ready_told:
             self._ready_told = True
             self._report(DatabaseReady(time.monotonic() - self._begun, self._tries, self._reason))
@@ -111,6 +113,13 @@ class DirectLook:
         if not self._target_told:
             self._target_told = True
             self._report(TargetKnown(target_of(self._database, self._dialect, self._facts)))
+
+    def _status_if_sure(self, raw: RawConnection, holder: bool) -> Status | None:
+        # What is raised on the connection and comes from no driver would be taken for a mistake in the URL.
+        try:
+            return self._status(raw, holder)
+        except EnvironmentNeeded:
+            return None
 
     def _status(self, raw: RawConnection, holder: bool) -> Status:
         dialect, graph = self._dialect, self._project.graph

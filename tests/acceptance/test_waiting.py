@@ -248,23 +248,18 @@ def test_of_two_version_tables_env_py_says_which_is_meant(project: MakeProject, 
     database.query("CREATE SCHEMA tenant")
     database.query("CREATE TABLE alembic_version AS SELECT 'c3'::text AS version_num")
     database.query("CREATE TABLE tenant.alembic_version AS SELECT 'a1'::text AS version_num")
-    shop = project(env="from project_env import *\n", revisions=table_revisions("a1", "b2", "c3"))
-    hidden = SYNC_ENV.replace("engine_from_config(", "make_engine(").replace(
-        "from sqlalchemy import engine_from_config, pool",
-        "from engines import create_engine as make_engine, pool",
-    )
-    (shop.path / "migrations" / "env.py").write_text(
-        hidden.replace("make_engine(", "create_engine(").replace(
-            "create_engine as create_engine", "create_engine"
-        )
-    )
+    imports = "from sqlalchemy import engine_from_config, pool"
+    assert imports in SYNC_ENV
+    env = SYNC_ENV.replace(imports, "from engines import engine_from_config\nfrom sqlalchemy import pool")
+    shop = project(env=env, revisions=table_revisions("a1", "b2", "c3"))
     shop.write(
         "engines.py",
         """\
-        from sqlalchemy import engine_from_config, event, pool
+        import sqlalchemy
+        from sqlalchemy import event
 
-        def create_engine(*given, **options):
-            engine = engine_from_config(*given, **options)
+        def engine_from_config(*given, **options):
+            engine = sqlalchemy.engine_from_config(*given, **options)
 
             @event.listens_for(engine, "connect")
             def lead(connection, record):
