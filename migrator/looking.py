@@ -26,7 +26,7 @@ _PASSING = (
 )
 """What a poll meets while a migration changes the version table itself."""
 
-_OF_A_POLL = 0.8
+_OF_A_POLL = 0.5
 """How much of a poll's time a lock may take: what was given up here must not stay behind on the server."""
 
 

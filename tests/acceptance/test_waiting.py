@@ -476,7 +476,7 @@ def test_a_version_table_that_a_migration_has_locked_is_waited_for_and_leaves_no
     plain: Project, database: Database
 ) -> None:
     plain.migrator("upgrade", check=True)
-    env = {"MIGRATOR_CONNECT_TIMEOUT": "500ms"}
+    env = {"MIGRATOR_CONNECT_TIMEOUT": "3s"}
     with transaction(database.url, "LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"):
         waiting = plain.start(*WAIT, *LONG, env=env)
         waiting.wait_for_line("not ready: 55P03: canceling statement due to lock timeout")
@@ -510,7 +510,7 @@ def test_a_plain_project_is_neither_run_nor_is_alembic_imported(plain: Project) 
     environment = clean_environment({"MIGRATOR_DATABASE_URL": plain.database.url if plain.database else ""})
     command = [sys.executable, "-X", "importtime", "-m", "migrator", *WAIT]
     told = subprocess.run(
-        command, cwd=plain.path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=plain.path, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert told.returncode == 0, told.stderr[-3000:]
     imported = set(re.findall(r"^import time:.*\| +(\S+)$", told.stderr, re.MULTILINE))
