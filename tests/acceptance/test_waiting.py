@@ -524,17 +524,17 @@ def test_a_plain_project_is_neither_run_nor_is_alembic_imported(plain: Project) 
 def test_mariadb(tmp_path: Path) -> None:
     with binaries.needed(), mariadb() as server:
         database = server.create_database("shop")
-        server.create_user("waiter", "a-good-password", "SELECT ON shop.nothing_yet")
+        server.create_user("waiter", "a-good-password")
         shop = write_project(tmp_path / "shop", None, revisions=table_revisions("a1", "b2"))
         shop.variables["MIGRATOR_DATABASE_URL"] = database.url
         shop.migrator("upgrade", "a1", check=True)
         url = server.url("shop", user="waiter", password="a-good-password", driver="")
-        server.query("GRANT INSERT ON shop.alembic_version TO waiter@'%%'")
+        server.query("GRANT INSERT ON shop.alembic_version TO waiter@'%'")
         told = shop.migrator(*WAIT, *LONG, env={"MIGRATOR_DATABASE_URL": url})
         assert told.returncode == ExitCode.REFUSED, told.output
         grant = "GRANT SELECT ON `shop`.`alembic_version` TO 'waiter'@'%';"
         assert grant in told.stderr, told.output
-        server.query(grant.replace("%", "%%"))
+        server.query(grant)
         waiting = shop.start(*WAIT, *LONG, env={"MIGRATOR_DATABASE_URL": url})
         waiting.wait_for_line(r"at a1, wanted b2 \(1 pending\)")
         shop.migrator("upgrade", check=True)
