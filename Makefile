@@ -45,10 +45,15 @@ faults: $(STAMP) ## everything that can break, on every server; root on Linux (A
 readme: $(STAMP) ## write what the program prints into the README
 	$(RUN) -m tests.readme
 
-lock: ## resolve the newest allowed packages into requirements.lock (needs uv)
-	uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	  --upgrade --quiet --output-file requirements.lock
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --custom-compile-command "make lock" --quiet
+IMAGE_EXTRAS := psycopg asyncpg mysql aiomysql
+
+lock: ## resolve the newest allowed packages into the lock files: everything, the image's, its build's (needs uv)
+	$(LOCK) pyproject.toml --group dev --all-extras --upgrade --output-file requirements.lock
+	$(LOCK) pyproject.toml $(IMAGE_EXTRAS:%=--extra %) --upgrade --constraints requirements.lock \
+	  --output-file requirements-image.lock
+	$(LOCK) --group pyproject.toml:build --upgrade --constraints requirements.lock --output-file requirements-build.lock
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,65 @@
+# migrator as an image. Targets: `runner`, the tool with every driver, for applications to build on (docs/docker.md),
+# and `job`, the same with the revisions of this repository.
+#
+#   docker build --target runner --tag migrator:runner .
+#
+# Behind a mirror: --build-arg PYTHON_IMAGE=… and PIP_INDEX_URL=…, --secret id=ca,src=ca.pem for the index's CA,
+# --secret id=pip,src=pip.conf for an index with a password, and HTTPS_PROXY, which Docker hands on by itself.
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
+
+FROM ${PYTHON_IMAGE} AS build
+ARG PIP_INDEX_URL
+# Times of files: with them fixed, the same sources make the same layers. BuildKit takes the image's own from it, too.
+ARG SOURCE_DATE_EPOCH=1580601600
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore \
+    PIP_ONLY_BINARY=:all: PYTHONDONTWRITEBYTECODE=1
+WORKDIR /src
+
+COPY requirements-build.lock requirements-image.lock ./
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip,target=/etc/pip.conf \
+    if [ -e /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+    && python -m venv --without-pip /opt/migrator \
+    && python -m venv --without-pip /opt/build \
+    && pip --python /opt/migrator/bin/python install --require-hashes -r requirements-image.lock \
+    && pip --python /opt/build/bin/python install --require-hashes -r requirements-build.lock
+
+COPY pyproject.toml README.md LICENSE ./
+COPY migrator migrator
+# From a file of its own name nothing is noted about where the wheel came from, as it would be with a path.
+RUN /opt/build/bin/python -m hatchling build --target wheel --directory /wheels \
+    && pip --python /opt/migrator/bin/python install --no-index --find-links /wheels --no-deps migrator
+
+# Compiled here, because nobody may write later; unchecked, because times of files tell nothing in an image. Of the
+# standard library only what the base has not compiled, and no part that only developers of Python load.
+COPY alembic.ini /out/job/app/
+COPY migrations /out/job/app/migrations
+RUN touch /before \
+    && rm -f /opt/migrator/bin/activate* /opt/migrator/bin/Activate.ps1 \
+    && find /opt/migrator -type d \( -name tests -o -name testing \) -path '*/site-packages/*' -prune -print \
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/migrator/lib \
+    && stdlib=$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))') \
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+         -x '/(test|idlelib|tkinter|turtledemo|ensurepip|lib2to3|pydoc_data|site-packages|dist-packages)/' "$stdlib" \
+    && mkdir -p /out/runner/opt /out/runner/app \
+    && mv /opt/migrator /out/runner/opt/migrator \
+    && find "$stdlib" -name '*.pyc' -newer /before -exec cp --parents -t /out/runner {} + \
+    && chmod -R u=rwX,go=rX /out \
+    && find /out -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+
+FROM ${PYTHON_IMAGE} AS runner
+COPY --from=build /out/runner /
+ENV PATH=/opt/migrator/bin:$PATH HOME=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+USER 65532:65532
+ENTRYPOINT ["migrator"]
+CMD ["upgrade"]
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="migrator" \
+      org.opencontainers.image.description="Runs Alembic migrations exactly once, and proves that they were applied" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+
+FROM runner AS job
+COPY --from=build /out/job /
