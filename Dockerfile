@@ -25,17 +25,20 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip,target=/etc/pip.conf \
 
 COPY pyproject.toml README.md LICENSE ./
 COPY migrator migrator
-# From a file of its own name nothing is noted about where the wheel came from, as it would be with a path.
+# Found by its name, not given as a path: then nothing is noted in the package about where the wheel lay.
 RUN /opt/build/bin/python -m hatchling build --target wheel --directory /wheels \
     && pip --python /opt/migrator/bin/python install --no-index --find-links /wheels --no-deps migrator
 
-# Compiled here, because nobody may write later; unchecked, because times of files tell nothing in an image. Of the
-# standard library only what the base has not compiled, and no part that only developers of Python load.
+# Without activation scripts, and what some packages bring beside themselves. Compiled here, because nobody may write
+# later; unchecked, because times of files tell nothing in an image. Of the standard library only what the base has not
+# compiled, and no part that only developers of Python load. The revisions are not compiled: who replaces one in an
+# image of their own must never run the old one.
 COPY alembic.ini /out/job/app/
 COPY migrations /out/job/app/migrations
 RUN touch /before \
     && rm -f /opt/migrator/bin/activate* /opt/migrator/bin/Activate.ps1 \
-    && find /opt/migrator -type d \( -name tests -o -name testing \) -path '*/site-packages/*' -prune -print \
+    && rm -rf /opt/migrator/lib/python*/site-packages/docs /opt/migrator/lib/python*/site-packages/examples \
+         /opt/migrator/lib/python*/site-packages/greenlet/tests \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/migrator/lib \
     && stdlib=$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))') \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
@@ -48,7 +51,8 @@ RUN touch /before \
 
 FROM ${PYTHON_IMAGE} AS runner
 COPY --from=build /out/runner /
-ENV PATH=/opt/migrator/bin:$PATH HOME=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# USER: under a user id that has no name, aiomysql asks for one when it is imported.
+ENV PATH=/opt/migrator/bin:$PATH HOME=/app USER=migrator PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 USER 65532:65532
 ENTRYPOINT ["migrator"]
