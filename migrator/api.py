@@ -153,9 +153,8 @@ def _call(
 
         chosen, redactor = _settings(settings, options), Redactor()
         try:
-            for secret, never in chosen.secrets():
-                redactor.add(secret, never=never)
-            return work(chosen, redactor)
+            with chosen.secrets_told_to(redactor.add):
+                return work(chosen, redactor)
         except MigratorError as error:
             from migrator.report.safe import redacted_error
 

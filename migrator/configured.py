@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
 
@@ -31,6 +32,7 @@ class ConfiguredDatabase:
     :ivar given: the text as it was given, or was put together from parts. Unlike what SQLAlchemy 2.0.0
         renders from ``url``, it survives a ``%`` in the password.
     :ivar direct: it is ``direct-database-url``, and stands in for what the environment says.
+    :ivar origin: what was found, where a URL was; its secret file may hold other credentials later.
     :ivar disposable: it was made for this command alone, and nothing else may be reached.
     """
 
@@ -39,6 +41,25 @@ class ConfiguredDatabase:
     given: SecretStr
     direct: bool = False
     disposable: bool = False
+    origin: Given | None = field(default=None, repr=False, compare=False)
+
+    def with_credentials_of_now(self) -> ConfiguredDatabase:
+        """The same with user and password as its secret file holds them now; itself, where nothing is new.
+
+        Only these may change while a command runs: a file that names another host or database by now is not
+        followed, for the run has said, and perhaps changed, which one it is about.
+        """
+        origin = self.origin.reread() if self.origin is not None else None
+        if origin is None or origin is self.origin:
+            return self
+        text = str(origin.value).strip()
+        try:
+            url = urls.parse(text, origin.source)
+        except ConfigurationError:
+            return self
+        if _without_login(url) != _without_login(self.url):
+            return self
+        return dataclasses.replace(self, url=url, given=SecretStr(text), origin=origin)
 
     @property
     def for_project(self) -> str:
@@ -78,13 +99,17 @@ def configured_database(
     if chosen is not None:
         text = str(chosen.value).strip()
         url = urls.parse(text, chosen.source)
-        return ConfiguredDatabase(url, chosen.source, SecretStr(text), direct=around_a_pooler)
+        return ConfiguredDatabase(url, chosen.source, SecretStr(text), around_a_pooler, origin=chosen)
     return _from_parts(variables, DATABASE_PARTS, {"DB_HOST", "DB_NAME"}) or _from_libpq(variables)
+
+
+def _without_login(url: URL) -> URL:
+    return url._replace(username=None, password=None)
 
 
 def _with_variable(given: Given, variable: str) -> Given:
     source = variable if given.source == variable else f"{given.source} ({variable})"
-    return Given(given.value, source, given.rank)
+    return dataclasses.replace(given, source=source)
 
 
 def _from_libpq(variables: Mapping[str, Given]) -> ConfiguredDatabase | None:

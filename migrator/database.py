@@ -204,7 +204,8 @@ def wait_until_ready(
         nonlocal attempts
         attempts += 1
         try:
-            facts = _first_answer(settings, database.url, dialect, database.source, begun)
+            now = settings.database or database
+            facts = _first_answer(settings, now.url, dialect, now.source, begun)
         except (NotYet, MigratorError):
             tell()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -158,16 +159,18 @@ def run_within(
         learn_secret,
     )
     failure: MigratorError | None = None
-    try:
-        if settings.database is not None:
-            wait_until_ready(settings, report, stopping.sleep)
-        execute_until_settled(state, stopping)
-    except StopRequested:
-        failure = stopping.reason
-    except MigratorError as error:
-        failure = error
-    stopping.disarm()
-    return conclude(state, stopping.reason or state.failure or failure, begun)
+    with contextlib.ExitStack() as following:
+        try:
+            following.enter_context(settings.rotation.followed_by_engines(lambda: settings.database))
+            if settings.database is not None:
+                wait_until_ready(settings, report, stopping.sleep)
+            execute_until_settled(state, stopping)
+        except StopRequested:
+            failure = stopping.reason
+        except MigratorError as error:
+            failure = error
+        stopping.disarm()
+        return conclude(state, stopping.reason or state.failure or failure, begun)
 
 
 def execute_until_settled(state: Run, stopping: Stopping) -> None:

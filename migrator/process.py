@@ -122,13 +122,10 @@ def run_command(command: str, options: Mapping[str, Any], work: Callable[[Proces
     redactor = Redactor()
     try:
         settings = load_settings(options)
-        for secret, never in settings.secrets():
-            redactor.add(secret, never=never)
     except MigratorError as error:
         _report_without_settings(command, redactor, options, error)
         return error.exit_code
-    process = Process(command, settings, redactor)
-    with _masked(process):
+    with settings.secrets_told_to(redactor.add), _masked(process := Process(command, settings, redactor)):
         try:
             code = work(process)
         except MigratorError as error:

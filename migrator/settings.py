@@ -6,7 +6,8 @@ import dataclasses
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
@@ -32,6 +33,7 @@ from migrator.configured import (
 from migrator.durations import SHORTEST_SECONDS, UnacceptableValue, format_duration, parse_duration
 from migrator.errors import ConfigurationError
 from migrator.redaction import MASK, Redactor
+from migrator.rotation import Rotation
 from migrator.sources import Found, Given, setting_name, variable_name
 
 if TYPE_CHECKING:
@@ -213,6 +215,7 @@ class Settings(BaseModel):
 
     _found: Found | None = PrivateAttr(None)
     _disposable_environment: Mapping[str, str | None] | None = PrivateAttr(None)
+    _rotation: Rotation = PrivateAttr(default_factory=Rotation)
 
     @property
     def sources(self) -> Mapping[str, str]:
@@ -225,14 +228,20 @@ class Settings(BaseModel):
             }
         )
 
-    @cached_property
+    @property
     def database(self) -> ConfiguredDatabase | None:
         """The database that was configured, by URL or in parts; None: it is for ``env.py`` to know.
 
-        Which name wins, see :func:`migrator.configured.configured_database`.
+        Which name wins, see :func:`migrator.configured.configured_database`. A secret file that holds its URL
+        is read again each time, for credentials that live only for minutes; nothing else changes.
 
         :raises ConfigurationError: malformed; the message names the source and shows no secret.
         """
+        found = self._database
+        return found and self._rotation.now(found)
+
+    @cached_property
+    def _database(self) -> ConfiguredDatabase | None:
         found = configured_database(self._given, self.env, self._variables)
         if found is None or self._disposable_environment is None:
             return found
@@ -257,7 +266,8 @@ class Settings(BaseModel):
                 "lock": "auto",
             }
         )
-        other.__dict__.pop("database", None)
+        other.__dict__.pop("_database", None)
+        other._rotation = Rotation()
         given = {name: found for name, found in self._given.items() if name not in SECRET_URLS}
         other._found = Found({**given, "database_url": Given(url, source)}, {}, {})
         other._disposable_environment = environment
@@ -277,6 +287,19 @@ class Settings(BaseModel):
     def secrets(self) -> tuple[tuple[str, frozenset[str]], ...]:
         """Each password that was found, with the user, database and host that must not be masked with it."""
         return tuple(dict.fromkeys(passwords(self._given, self.env, self._variables)))
+
+    @contextmanager
+    def secrets_told_to(self, learn: Callable[..., object]) -> Iterator[None]:
+        """``learn(secret, never=…)`` for each of :meth:`secrets`, and while this lasts for those that take over."""
+        for secret, never in self.secrets():
+            learn(secret, never=never)
+        with self._rotation.told_to(learn):
+            yield
+
+    @property
+    def rotation(self) -> Rotation:
+        """What is known of the credentials that a secret file has held one after the other."""
+        return self._rotation
 
     def describe(self) -> list[SettingLine]:
         """Every setting with its value, secrets masked, and its source; first the database that counts.

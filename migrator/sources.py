@@ -6,6 +6,7 @@ values from pyproject.toml, whatever was given from Python.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import re
@@ -32,6 +33,7 @@ class Given:
     """A value and where it was found.
 
     :ivar source: for people: ``--wait-timeout``, ``MIGRATOR_WAIT_TIMEOUT``, ``.env.test``.
+    :ivar file: the secret file that holds it, absolute; None: it comes from elsewhere.
     :ivar rank: 1 was given with the command, 2 comes from the environment or a secret file, 4 from an
         ``.env`` file, 5 from pyproject.toml; the lowest wins.
     """
@@ -39,6 +41,17 @@ class Given:
     value: object = field(repr=False)
     source: str
     rank: int = 1
+    file: Path | None = None
+
+    def reread(self) -> Given:
+        """As its secret file holds it now; unchanged where there is none, or none that can be read at this moment."""
+        if self.file is None:
+            return self
+        try:
+            text = _secret_text(self.file)
+        except (OSError, ValueError):
+            return self  # It is being replaced, and the next attempt reads it again.
+        return self if text == self.value else dataclasses.replace(self, value=text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +161,7 @@ def _from_options(
         elif options.get(attribute) is not None:
             raise _contradiction(setting_name(attribute), f"{attribute}=", label)
         else:
-            found[attribute] = Given(*_read_secret(attribute, str(value), label, directory), 1)
+            found[attribute] = _from_file(attribute, str(value), label, directory, 1)
     return found
 
 
@@ -180,7 +193,7 @@ def _from_variables(
             if value and attribute in values:
                 raise _contradiction(setting_name(attribute), variable_name(attribute), where)
             if value:
-                files[attribute] = Given(*_read_secret(attribute, value, where, directory), rank)
+                files[attribute] = _from_file(attribute, value, where, directory, rank)
         elif not _is_service_link(variable, links):
             raise _unknown(variable, known, f"is not a setting{f' (in {file})' if file else ''}")
     return values, files
@@ -218,7 +231,7 @@ def _from_secrets_directory(
             if name not in present or (folder / name).is_dir():
                 continue
             path = str(folder / name)
-            secret = Given(_read_secret(attribute, path, path, directory)[0], path, 2)
+            secret = _from_file(attribute, path, path, directory, 2)
             other = found.setdefault(attribute, secret)
             if other.value != secret.value:
                 raise _contradiction(setting_name(attribute), other.source, path)
@@ -226,12 +239,12 @@ def _from_secrets_directory(
             plain = next((name for name in (setting_name(attribute), attribute) if name in present), None)
             if plain is not None and not (folder / plain).is_dir():
                 path = str(folder / plain)
-                found[attribute] = Given(_read_secret(attribute, path, path, directory)[0], path, 2)
+                found[attribute] = _from_file(attribute, path, path, directory, 2)
     return found
 
 
-def _read_secret(attribute: str, path: str, source: str, directory: Path) -> tuple[str, str]:
-    """(what the file holds, its source for people)."""
+def _from_file(attribute: str, path: str, source: str, directory: Path, rank: int) -> Given:
+    """What a secret file holds."""
     setting = setting_name(attribute)
     if "://" in path:
         raise ConfigurationError(
@@ -240,19 +253,32 @@ def _read_secret(attribute: str, path: str, source: str, directory: Path) -> tup
         )
     where = "" if path == source else f" ({source})"
     try:
-        text = (directory / path).read_bytes().decode("utf-8-sig").rstrip("\r\n")
+        file = (directory / path).absolute()
+        return Given(_secret_text(file), f"{path}{where}", rank, file)
     except OSError as error:
         problem = error.strerror or type(error).__name__
     except UnicodeDecodeError:
         problem = "it is not UTF-8 text"
-    else:
-        if text.strip() and "\n" not in text:
-            return text, f"{path}{where}"
-        problem = "it holds more than one line" if text.strip() else "it is empty"
+    except ValueError as error:
+        problem = str(error)
     raise ConfigurationError(
         f"{setting}: the secret file {path}{where} cannot be used: {problem}",
         next_step="Check that the secret is mounted, and readable for the user that runs migrator.",
     )
+
+
+def _secret_text(file: Path) -> str:
+    """The one line of a secret file.
+
+    :raises OSError: it cannot be read.
+    :raises ValueError: it holds no line, or more than one; no message holds any of it.
+    """
+    text = file.read_bytes().decode("utf-8-sig").rstrip("\r\n")
+    if not text.strip():
+        raise ValueError("it is empty")
+    if "\n" in text:
+        raise ValueError("it holds more than one line")
+    return text
 
 
 def _read_dotenv(directory: Path, env: str | None) -> tuple[str, dict[str, str]]:

@@ -46,6 +46,7 @@ ORDER = (
     "unprivileged",
     "loading",
     "settings",
+    "rotation",
     "configured",
     "sources",
     "exported",
