@@ -25,7 +25,9 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip,target=/etc/pip.conf \
 
 COPY pyproject.toml README.md LICENSE ./
 COPY migrator migrator
-# Found by its name, not given as a path: then nothing is noted in the package about where the wheel lay.
+# Found by its name, not given as a path: then nothing is noted in the package about where the wheel lay. There is only
+# the one that was just made.
+# hadolint ignore=DL3013
 RUN /opt/build/bin/python -m hatchling build --target wheel --directory /wheels \
     && pip --python /opt/migrator/bin/python install --no-index --find-links /wheels --no-deps migrator
 

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers check bench faults readme lock clean
+.PHONY: help demo test test-containers test-image check bench faults readme lock clean
 # Compiled files make each of the many short processes faster to start.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -30,10 +30,14 @@ test-containers: $(STAMP) ## the tests of one PostgreSQL on postgres:17 in conta
 	TEST_CONTAINERS=1 TEST_SPAWN=1 $(PYTEST) tests/acceptance $(ARGS)
 	TEST_CONTAINERS=1 $(PYTEST) tests/contract tests/integration tests/scenarios $(OWN_SERVERS:%=--ignore=%) $(ARGS)
 
+test-image: $(STAMP) ## the image: built, run, stopped, behind a mirror; every command of docs/docker.md (needs Docker)
+	$(RUN) -m pytest -m image tests/image $(ARGS)
+
 check: $(STAMP) ## formatting, lint, types, import direction
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+	$(VENV)/bin/hadolint Dockerfile examples/*/Dockerfile
 	$(RUN) -m pytest -q tests/unit/test_import_direction.py
 
 bench: $(STAMP) ## against bare Alembic, as ratios
