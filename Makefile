@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers test-image check bench faults readme lock clean
+.PHONY: help demo test test-containers test-image check bench bench-image faults readme lock clean
 # Compiled files make each of the many short processes faster to start.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -42,6 +42,10 @@ check: $(STAMP) ## formatting, lint, types, import direction
 
 bench: $(STAMP) ## against bare Alembic, as ratios
 	$(RUN) -m benchmarks $(ARGS)
+
+bench-image: $(STAMP) ## size, start-up time and memory of the image (needs Docker; ARGS=--write for the README)
+	docker build --quiet --target job --tag migrator:job .
+	$(RUN) -m benchmarks.image $(ARGS)
 
 faults: $(STAMP) ## everything that can break, on every server; root on Linux (ARGS="--only pg17 --fault sigkill")
 	$(RUN) -m tests.faults $(ARGS)
