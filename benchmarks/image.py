@@ -163,9 +163,9 @@ def _small() -> str:
             _docker("run", "--rm", *limits, *options, IMAGE)
             seconds.append(time.monotonic() - begun)
     return (
-        f"With 128 MiB and a tenth of a processor, the six revisions of this repository took {seconds[0]:.0f} s on an "
-        f"empty database, start-up\nincluded; without limits {seconds[1]:.1f} s. Nearly all of it is Python's start-up: "
-        "give it half a processor or more where you can.\n"
+        "With 128 MiB and a tenth of a processor, the six revisions of this repository took "
+        f"{seconds[0]:.0f} s on an empty database, start-up\nincluded; without limits {seconds[1]:.1f} s. "
+        "Nearly all of it is Python's start-up: give it half a processor or more where you can.\n"
     )
 
 

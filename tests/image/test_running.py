@@ -101,7 +101,7 @@ def test_docker_stop_during_a_migration_ends_with_143_and_rolls_back(
     name = owned.container(*HARDENED, *on_network, *options, runner)
     asleep = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()"
     wait_until(lambda: database.query(asleep), "the migration is in its statement", timeout=60)
-    docker("stop", "--time", "10", name)
+    docker("stop", "-t", "10", name)
     ended = inspect(name)["State"]
     log = docker("logs", name)
     assert ended["ExitCode"] == ExitCode.TERMINATED == 143, log.output  # killed, it would be 137
