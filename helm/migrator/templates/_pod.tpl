@@ -1,0 +1,179 @@
+{{/* The variables of the Job's container, and of the pod of `helm test`. */}}
+{{- define "migrator.env" -}}
+{{- $database := .Values.database -}}
+{{- if eq $database.mountAs "env" }}
+- name: MIGRATOR_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ $database.existingSecret }}
+      key: {{ $database.secretKey }}
+{{- else if eq $database.mountAs "file" }}
+- name: MIGRATOR_DATABASE_URL_FILE
+  value: /etc/migrator/database/url
+{{- end }}
+{{- with $database.direct.existingSecret }}
+- name: MIGRATOR_DIRECT_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: {{ $database.direct.secretKey }}
+{{- end }}
+{{- include "migrator.tlsEnv" . }}
+{{- include "migrator.settingsEnv" .Values.settings }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "migrator.settingsEnv" -}}
+{{- range $name, $value := . }}
+{{- if not (kindIs "invalid" $value) }}
+- name: {{ printf "MIGRATOR_%s" ($name | replace "-" "_" | upper) }}
+  value: {{ toString $value | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "migrator.tlsEnv" -}}
+{{- $tls := .Values.database.tls -}}
+{{- if or $tls.existingSecret $tls.existingConfigMap }}
+- name: PGSSLMODE
+  value: {{ $tls.sslMode }}
+- name: PGSSLROOTCERT
+  value: {{ $tls.mountPath }}/{{ $tls.caKey }}
+{{- with $tls.certKey }}
+- name: PGSSLCERT
+  value: {{ $tls.mountPath }}/{{ . }}
+{{- end }}
+{{- with $tls.keyKey }}
+- name: PGSSLKEY
+  value: {{ $tls.mountPath }}/{{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Mounts of the files that the database's settings name; the volumes are below. */}}
+{{- define "migrator.databaseMounts" -}}
+{{- if eq .Values.database.mountAs "file" }}
+- name: migrator-database
+  mountPath: /etc/migrator/database
+  readOnly: true
+{{- end }}
+{{- if or .Values.database.tls.existingSecret .Values.database.tls.existingConfigMap }}
+- name: migrator-tls
+  mountPath: {{ .Values.database.tls.mountPath }}
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{/* Called with a dict: root, secret and key of the file with the URL. */}}
+{{- define "migrator.databaseVolumes" -}}
+{{- $tls := .root.Values.database.tls -}}
+{{- if eq .root.Values.database.mountAs "file" }}
+- name: migrator-database
+  secret:
+    secretName: {{ .secret }}
+    items:
+      - key: {{ .key }}
+        path: url
+{{- end }}
+{{- if $tls.existingSecret }}
+- name: migrator-tls
+  secret:
+    secretName: {{ $tls.existingSecret }}
+    {{- /* libpq refuses a private key that everybody may read */}}
+    defaultMode: {{ ternary 288 292 (ne $tls.keyKey "") }}
+{{- else if $tls.existingConfigMap }}
+- name: migrator-tls
+  configMap:
+    name: {{ $tls.existingConfigMap }}
+{{- end }}
+{{- end -}}
+
+{{/* A container. Called with a dict: root, name, args. */}}
+{{- define "migrator.container" -}}
+{{- $root := .root -}}
+name: {{ .name }}
+image: {{ include "migrator.image" $root | quote }}
+imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+{{- with $root.Values.command }}
+command:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+args:
+  {{- toYaml .args | nindent 2 }}
+{{- with include "migrator.env" $root | trim }}
+env:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+resources:
+  {{- include "migrator.withoutNull" $root.Values.resources | nindent 2 }}
+securityContext:
+  {{- include "migrator.withoutNull" $root.Values.securityContext | nindent 2 }}
+terminationMessagePath: /dev/termination-log
+terminationMessagePolicy: FallbackToLogsOnError
+volumeMounts:
+  - name: tmp
+    mountPath: /tmp
+  {{- with include "migrator.databaseMounts" $root | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with $root.Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* A pod's spec. Called with a dict: root, name, args. */}}
+{{- define "migrator.podSpec" -}}
+{{- $root := .root -}}
+restartPolicy: Never
+terminationGracePeriodSeconds: {{ int64 $root.Values.terminationGracePeriodSeconds }}
+serviceAccountName: {{ include "migrator.serviceAccountName" $root }}
+automountServiceAccountToken: false
+{{- /* A Service called "db" or "migrator" would otherwise set variables like DB_PORT. */}}
+enableServiceLinks: false
+securityContext:
+  {{- include "migrator.withoutNull" $root.Values.podSecurityContext | nindent 2 }}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if or $root.Values.initContainers $root.Values.sidecars }}
+initContainers:
+  {{- with $root.Values.initContainers }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- range $root.Values.sidecars }}
+  - {{ toYaml (merge (dict "restartPolicy" "Always") .) | nindent 4 | trim }}
+  {{- end }}
+{{- end }}
+containers:
+  - {{ include "migrator.container" . | nindent 4 | trim }}
+volumes:
+  - name: tmp
+    emptyDir:
+      sizeLimit: {{ $root.Values.tmpSizeLimit }}
+  {{- $database := $root.Values.database }}
+  {{- with include "migrator.databaseVolumes" (dict "root" $root "secret" $database.existingSecret "key" $database.secretKey) | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with $root.Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- range $field := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "hostAliases" "dnsConfig" }}
+{{- with index $root.Values $field }}
+{{ $field }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with $root.Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $root.Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- end -}}
