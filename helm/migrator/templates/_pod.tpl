@@ -28,6 +28,8 @@
 {{- define "migrator.settingsEnv" -}}
 {{- range $name, $value := . }}
 {{- if not (kindIs "invalid" $value) }}
+{{- /* toString makes 1e+06 of a whole number that came as a float. */}}
+{{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}{{ $value = int64 $value }}{{ end }}
 - name: {{ printf "MIGRATOR_%s" ($name | replace "-" "_" | upper) }}
   value: {{ toString $value | quote }}
 {{- end }}
