@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers test-image check bench bench-image faults readme lock clean
+.PHONY: help demo test test-containers test-image test-chart check bench bench-image faults readme chart lock clean
 # Compiled files make each of the many short processes faster to start.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -18,8 +18,9 @@ help: ## list the targets
 demo: $(STAMP) ## the job on a disposable PostgreSQL: two runners, one migration
 	@$(RUN) -m migrator demo
 
+# What needs more than Python and a database has a target of its own.
 test: $(STAMP) ## the tests, on a PostgreSQL from a wheel (ARGS="-k words" narrows them down)
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -m "not chart" $(ARGS)
 
 # What starts servers of its own is the same there, and the variants of env.py would take minutes more.
 OWN_SERVERS := tests/integration/test_mysql.py tests/integration/test_sqlite.py tests/integration/test_unlocked.py \
@@ -32,6 +33,12 @@ test-containers: $(STAMP) ## the tests of one PostgreSQL on postgres:17 in conta
 
 test-image: $(STAMP) ## the image: built, run, stopped, behind a mirror; every command of docs/docker.md (needs Docker)
 	$(RUN) -m pytest -m image tests/image $(ARGS)
+
+# checkov wants other versions of packages than the tests: it has an environment of its own.
+CHECKOV := .venv-checkov
+
+test-chart: $(STAMP) $(CHECKOV)/.made-from-lock ## the chart and the manifests: needs helm 3 and 4, kubectl, kubeconform, npm
+	CHECKOV=$(CURDIR)/$(CHECKOV)/bin/checkov PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTEST) -m chart tests/chart $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types, import direction
 	$(RUN) -m ruff format --check .
@@ -53,6 +60,9 @@ faults: $(STAMP) ## everything that can break, on every server; root on Linux (A
 readme: $(STAMP) ## write what the program prints into the README
 	$(RUN) -m tests.readme
 
+chart: $(STAMP) ## write the chart's schema, the tables of its README and its exit codes anew
+	$(RUN) -m tests.chart.generate
+
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
   --custom-compile-command "make lock" --quiet
 IMAGE_EXTRAS := psycopg asyncpg mysql aiomysql
@@ -62,9 +72,10 @@ lock: ## resolve the newest allowed packages into the lock files: everything, th
 	$(LOCK) pyproject.toml $(IMAGE_EXTRAS:%=--extra %) --upgrade --constraints requirements.lock \
 	  --output-file requirements-image.lock
 	$(LOCK) --group pyproject.toml:build --upgrade --constraints requirements.lock --output-file requirements-build.lock
+	echo checkov | $(LOCK) - --upgrade --output-file tests/chart/checkov.lock
 
 clean: ## remove the virtual environment and every cache
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(CHECKOV) .mypy_cache .pytest_cache .ruff_cache build dist
 	find migrator migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PACKAGES): requirements.lock
@@ -78,4 +89,10 @@ $(PACKAGES): requirements.lock
 
 $(STAMP): $(PACKAGES) pyproject.toml
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(CHECKOV)/.made-from-lock: tests/chart/checkov.lock
+	@rm -rf $(CHECKOV)
+	@$(PYTHON) -m venv $(CHECKOV)
+	@$(CHECKOV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/chart/checkov.lock
 	@touch $@

@@ -233,7 +233,10 @@ def action(code: ExitCode) -> str:
 def exit_codes_text() -> str:
     """files/exit-codes.yaml: what the templates read."""
     rows = [{"code": int(code), "action": action(code), "meaning": code.meaning} for code in ExitCode]
-    head = "# Made by `make chart` from migrator/errors.py. FailJob: at once; Count: tried again, up to backoffLimit times.\n"
+    head = (
+        "# Made by `make chart` from migrator/errors.py.\n"
+        "# FailJob: the Job fails at once; Count: tried again, up to backoffLimit times.\n"
+    )
     return head + yaml.safe_dump({"codes": rows}, sort_keys=False, allow_unicode=True, width=200)
 
 
