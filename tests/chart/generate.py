@@ -1,6 +1,6 @@
 """The chart's files that say what another file says: made anew, compared by a test, and written (``make chart``).
 
-``values.schema.json`` and the table in the chart's README come from ``values.yaml``: a comment ``# -- text`` above
+``values.schema.json`` and the table of the chart's README come from ``values.yaml``: a comment ``# -- text`` above
 a key is its description, ``# @schema: {…}`` (a JSON schema as YAML) adds to what its default shows. What settings
 there are comes from ``migrator.settings``, what the exit codes ask for from ``migrator.errors``.
 """
@@ -25,6 +25,7 @@ CHART: Final = harness.REPOSITORY / "helm" / "migrator"
 VALUES: Final = CHART / "values.yaml"
 SCHEMA: Final = CHART / "values.schema.json"
 README: Final = CHART / "README.md"
+GUIDE: Final = harness.REPOSITORY / "docs" / "kubernetes.md"
 EXIT_CODES: Final = CHART / "files" / "exit-codes.yaml"
 
 DEFINITIONS: Final[dict[str, Any]] = {
@@ -240,18 +241,34 @@ def exit_codes_text() -> str:
     return head + yaml.safe_dump({"codes": rows}, sort_keys=False, allow_unicode=True, width=200)
 
 
-def readme_text() -> str:
-    """The chart's README with the table of today."""
-    before, begin, rest = README.read_text().partition("<!-- values -->\n")
-    _, end, after = rest.partition("<!-- /values -->")
-    assert begin, f"{README} has no place for the table"
-    assert end, f"{README} has no end of the table"
-    return f"{before}{begin}{table()}{end}{after}"
+def exit_codes_table() -> str:
+    """The table of the guide."""
+    words = {
+        "Complete": "is complete",
+        "FailJob": "fails at once",
+        "Count": "tries again, `backoffLimit` times",
+    }
+    rows = [f"| {int(code)} | {code.meaning} | {words[action(code)]} |" for code in ExitCode]
+    return "| code | meaning | the Job |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def with_block(document: Path, name: str, block: str) -> str:
+    """A document with a block of today between ``<!-- name -->`` and ``<!-- /name -->``."""
+    before, begin, rest = document.read_text().partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    assert begin, f"{document} has no place for {name}"
+    assert end, f"{document} has no end of {name}"
+    return f"{before}{begin}{block}{end}{after}"
 
 
 def generated() -> dict[Path, str]:
     """Each generated file with what it should hold."""
-    return {SCHEMA: schema_text(), EXIT_CODES: exit_codes_text(), README: readme_text()}
+    return {
+        SCHEMA: schema_text(),
+        EXIT_CODES: exit_codes_text(),
+        README: with_block(README, "values", table()),
+        GUIDE: with_block(GUIDE, "exit-codes", exit_codes_table()),
+    }
 
 
 def main() -> None:

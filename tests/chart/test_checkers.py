@@ -53,7 +53,8 @@ def test_helm_lint_finds_nothing(helm: Helm, way: Path) -> None:
 def test_helm_packs_the_chart_without_what_is_only_for_its_tests(helm: Helm, tmp_path: Path) -> None:
     assert helm.run("package", CHART, "--destination", tmp_path).returncode == 0
     (archive,) = tmp_path.glob("*.tgz")
-    names = tarfile.open(archive).getnames()
+    with tarfile.open(archive) as packed:
+        names = packed.getnames()
     assert "migrator/values.schema.json" in names
     assert "migrator/files/exit-codes.yaml" in names
     assert not [name for name in names if "/ci/" in name]
@@ -91,7 +92,7 @@ def test_every_check_that_is_left_out_has_its_reason_above_it() -> None:
     assert skipped
     for place in skipped:
         above = lines[place - 1].strip()
-        assert above.startswith("# ") or above.startswith("- CKV")
+        assert above.startswith(("# ", "- CKV"))
 
 
 def scripts() -> list[str]:

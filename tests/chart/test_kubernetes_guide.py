@@ -1,0 +1,70 @@
+"""What docs/kubernetes.md shows and names is what the chart has."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart import generate
+from tests.chart.rendering import CHART, Helm
+
+GUIDE = generate.GUIDE.read_text()
+BLOCKS = re.findall(r"```yaml\n(.*?)```\n", GUIDE, re.DOTALL)
+VALUES = [yaml.safe_load(block) for block in BLOCKS if block.startswith("# values of the chart\n")]
+
+
+@pytest.mark.chart
+@pytest.mark.parametrize("values", VALUES, ids=lambda values: "-".join(values))
+def test_the_values_of_the_guide_render(one_helm: Helm, values: dict[str, Any]) -> None:
+    assert one_helm.template(values).job
+
+
+@pytest.mark.chart
+def test_the_ten_lines_of_plain_yaml_are_the_init_container_of_the_template(
+    helm: Helm, tmp_path: Path
+) -> None:
+    (block,) = [block for block in BLOCKS if "name: wait-for-migrations" in block]
+    lines = block.splitlines()
+    assert len(lines) <= 11
+    chart = tmp_path / "migrator"
+    shutil.copytree(CHART, chart)
+    (chart / "templates" / "wait.yaml").write_text(
+        'kind: Wait\nmetadata: {name: wait}\ninitContainers: {{ include "migrator.waitForHead" . | nindent 2 }}\n'
+    )
+    ((rendered,), (plain,)) = (
+        one["initContainers"] for one in (helm.template(chart=chart).only("Wait"), yaml.safe_load(block))
+    )
+    defaults_of_kubernetes = {
+        "imagePullPolicy": "IfNotPresent",
+        "terminationMessagePath": "/dev/termination-log",
+    }
+    assert {**defaults_of_kubernetes, **plain} == rendered
+
+
+def test_every_value_that_the_guide_names_exists() -> None:
+    known = {".".join(value.path): value for value in generate.values()}
+    settings = generate.schema()["properties"]["settings"]["properties"]
+    roots = {name.partition(".")[0] for name in known if "." in name}
+    named = set(re.findall(rf"`((?:{'|'.join(sorted(roots))})\.[\w.-]+?)(?:=\S+?)?`", GUIDE))
+    assert len(named) > 15
+    missing = {name for name in named if name not in known and name.removeprefix("settings.") not in settings}
+    assert not {name for name in missing if name.partition(".")[0] not in ("podSecurityContext",)}
+
+
+def test_the_defaults_in_the_table_of_limits_are_the_defaults() -> None:
+    from migrator.durations import format_duration
+    from migrator.settings import Settings
+
+    defaults = {".".join(value.path): value.default for value in generate.values()}
+    rows = re.findall(r"^\| [^|]+ \| `([\w.-]+)`[^|]* \| ([^|]+) \|", GUIDE, re.MULTILINE)
+    assert len(rows) == 9
+    for name, shown in rows:
+        setting = name.removeprefix("settings.").replace("-", "_")
+        seconds = defaults.get(name)
+        expected = f"{seconds} s" if seconds else format_duration(Settings.model_fields[setting].default)
+        assert shown.strip() == expected, name
