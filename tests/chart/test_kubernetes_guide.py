@@ -19,7 +19,7 @@ VALUES = [yaml.safe_load(block) for block in BLOCKS if block.startswith("# value
 
 
 @pytest.mark.chart
-@pytest.mark.parametrize("values", VALUES, ids=lambda values: "-".join(values))
+@pytest.mark.parametrize("values", VALUES, ids="-".join)
 def test_the_values_of_the_guide_render(one_helm: Helm, values: dict[str, Any]) -> None:
     assert one_helm.template(values).job
 
