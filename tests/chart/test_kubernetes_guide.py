@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from migrator.report import termination
+from tests import harness
 from tests.chart import generate
 from tests.chart.rendering import CHART, Helm
 
@@ -68,3 +71,17 @@ def test_the_defaults_in_the_table_of_limits_are_the_defaults() -> None:
         seconds = defaults.get(name)
         expected = f"{seconds} s" if seconds else format_duration(Settings.model_fields[setting].default)
         assert shown.strip() == expected, name
+
+
+def test_what_an_older_image_says_of_a_newer_database_is_what_it_says(tmp_path: Path) -> None:
+    project = harness.write_project(
+        tmp_path / "shop", None, revisions=harness.table_revisions("8f2e1a", "9a0c12")
+    )
+    project.variables["MIGRATOR_DATABASE_URL"] = f"sqlite:///{tmp_path}/shop.db"
+    project.migrator("upgrade", check=True)
+    next(project.versions.glob("9a0c12*")).unlink()
+    waited = project.migrator("wait", "--for", "head", "--json")
+    assert waited.returncode == 23, waited.output
+    shown = re.search(r"<!-- ahead -->\s+```json\n\s*(.*?)\n", GUIDE)
+    assert shown
+    assert json.loads(shown[1]) == json.loads(termination.message(waited.json))

@@ -221,8 +221,13 @@ def test_a_pod_is_allowed_where_only_restricted_ones_are(one_helm: Helm, way: Pa
 def test_null_takes_a_default_away(helm: Helm) -> None:
     rendered = helm.template(usual({"podSecurityContext": {"runAsUser": None, "fsGroup": None}}))
     assert rendered.pod["securityContext"].keys() == {"runAsNonRoot", "runAsGroup", "seccompProfile"}
-    without = helm.template(usual({"podAnnotations": {"sidecar.istio.io/inject": None}}))
-    assert "sidecar.istio.io/inject" not in without.job["spec"]["template"]["metadata"]["annotations"]
+    neither = {"sidecar.istio.io/inject": None, "example.com/unknown": None}
+    without = helm.template(
+        usual({"podAnnotations": neither, "podLabels": neither, "jobAnnotations": neither})
+    )
+    metadata = without.job["spec"]["template"]["metadata"]
+    for found in (*metadata.values(), *(one["metadata"] for one in without.objects)):
+        assert not [key for key in neither if key in str(found)]
 
 
 def test_the_outcome_reaches_the_termination_message_or_else_the_log_does(helm: Helm) -> None:
