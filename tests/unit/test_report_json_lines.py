@@ -48,6 +48,7 @@ def test_every_event_is_an_object_with_its_name_and_the_time() -> None:
         "target_known",
         "wait_failed",
         "database_ready",
+        "head_awaited",
         "lock_waiting",
         "lock_held",
         "run_again",
