@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers test-image test-chart check bench bench-image faults readme chart lock clean
+.PHONY: help demo test test-containers test-image test-chart test-cluster check bench bench-image faults readme chart lock clean
 # Compiled files make each of the many short processes faster to start.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -39,6 +39,9 @@ CHECKOV := .venv-checkov
 
 test-chart: $(STAMP) $(CHECKOV)/.made-from-lock ## the chart and the manifests: needs helm 3 and 4, kubectl, kubeconform, npm
 	CHECKOV=$(CURDIR)/$(CHECKOV)/bin/checkov PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTEST) -m chart tests/chart $(ARGS)
+
+test-cluster: $(STAMP) ## the chart and the manifests on the cluster that KUBECONFIG names (docs/kubernetes.md)
+	$(RUN) -m pytest -n 2 --dist worksteal -m cluster tests/cluster $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types, import direction
 	$(RUN) -m ruff format --check .

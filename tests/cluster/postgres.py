@@ -1,0 +1,114 @@
+"""A PostgreSQL in the cluster, under the level "restricted", and the tests' way to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import subprocess
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from tests.cluster.kube import CONDITIONS, Namespace
+from tests.harness import Database, Server, query, wait_until
+from tests.image.engine import docker
+
+IMAGE = os.environ.get("TEST_CLUSTER_POSTGRES_IMAGE", "postgres:17")
+FASTER = ("-c", "fsync=off", "-c", "max_connections=200")
+
+
+class Postgres(ExitStack):
+    """``postgres`` in a namespace of its own; pods reach it as a Service, the tests through a forwarded port."""
+
+    def __init__(self, scratch: Path) -> None:
+        super().__init__()
+        self._password = secrets.token_urlsafe(12)
+        self._namespace = Namespace.make()
+        self.callback(self._namespace.remove)
+        self._namespace.secret("postgres", password=self._password)
+        self._namespace.apply(pod(*_user_of(IMAGE)), SERVICE)
+        self._namespace.await_line("pods", CONDITIONS, "^Ready=True")
+        self.server = Server(
+            f"postgresql://postgres:{self._password}@127.0.0.1:{self._forward(scratch)}/postgres"
+        )
+        wait_until(self._answers, "PostgreSQL answers through the forwarded port")
+
+    def inside(self, database: Database, *, password: str | None = None) -> str:
+        """The URL of a database for pods of any namespace."""
+        host = f"postgres.{self._namespace.name}.svc"
+        return f"postgresql://postgres:{password or self._password}@{host}:5432/{database.name}"
+
+    def _forward(self, scratch: Path) -> str:
+        said = scratch / "port-forward.log"
+        command = ("kubectl", "--namespace", self._namespace.name, "port-forward", "pod/postgres", ":5432")
+        with said.open("w") as output:  # a line for each connection: a pipe that nobody reads would fill up
+            process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        self.callback(process.wait)
+        self.callback(process.kill)
+        wait_until(lambda: "\n" in said.read_text(), "a port is forwarded")
+        match = re.search(r"127\.0\.0\.1:(\d+)", said.read_text())
+        assert match, said.read_text()
+        return match[1]
+
+    def _answers(self) -> bool:
+        with suppress(psycopg2.OperationalError):
+            return bool(query(self.server.url, "SELECT 1"))
+        return False
+
+
+def pod(user: int, group: int) -> dict[str, Any]:
+    """The pod, as the user that the image has for the server."""
+    probe = ["pg_isready", "--host=127.0.0.1", "--username=postgres"]
+    container = {
+        "name": "postgres",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["postgres", *FASTER],
+        "env": [
+            {
+                "name": "POSTGRES_PASSWORD",
+                "valueFrom": {"secretKeyRef": {"name": "postgres", "key": "password"}},
+            },
+            {"name": "PGDATA", "value": "/var/lib/postgresql/data/pgdata"},
+        ],
+        "readinessProbe": {"exec": {"command": probe}, "periodSeconds": 1, "timeoutSeconds": 10},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "data", "mountPath": "/var/lib/postgresql/data"}],
+    }
+    security = {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": group,
+        "fsGroup": group,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "postgres", "labels": {"app": "postgres"}},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "securityContext": security,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [container],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        },
+    }
+
+
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "postgres"},
+    "spec": {"selector": {"app": "postgres"}, "ports": [{"port": 5432}]},
+}
+
+
+def _user_of(image: str) -> tuple[int, int]:
+    """The ids of the user ``postgres``, which are not the same in every image of PostgreSQL."""
+    told = docker("run", "--rm", "--entrypoint", "id", image, "postgres").stdout
+    user, group = re.findall(r"(?:uid|gid)=(\d+)", told)
+    return int(user), int(group)
