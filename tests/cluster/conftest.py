@@ -13,7 +13,7 @@ from tests.chart.rendering import Helm
 from tests.cluster import shop
 from tests.cluster.helm import SECRET, Release
 from tests.cluster.kube import Namespace, kubectl
-from tests.cluster.postgres import Postgres
+from tests.cluster.postgres import Postgres, started
 from tests.harness import Database, Server, run_migrator, write_project
 
 FOUND = pytest.StashKey[str]()
@@ -40,8 +40,8 @@ def _releases(_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def postgres(_releases: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """The PostgreSQL of this worker."""
-    with Postgres(tmp_path_factory.mktemp("postgres")) as started:
-        yield started
+    with started(tmp_path_factory.mktemp("postgres")) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +53,10 @@ def server(postgres: Postgres) -> Server:
 @pytest.fixture
 def namespace(postgres: Postgres, database: Database, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """A namespace of this test alone, with the Secret of its empty database."""
-    made = Namespace.make()
-    request.node.stash[FOUND] = made.name
-    made.secret(SECRET, url=postgres.inside(database))
-    yield made
-    made.remove()
+    with Namespace.made() as made:
+        request.node.stash[FOUND] = made.name
+        made.secret(SECRET, url=postgres.inside(database))
+        yield made
 
 
 @pytest.fixture

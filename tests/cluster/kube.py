@@ -6,7 +6,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,12 @@ RESTRICTED = {
 PATIENCE_SECONDS = 150
 """Longest wait for what takes a few seconds on an idle machine."""
 
-CONDITIONS = r'{range .status.conditions[*]}{.type}={.status} {.reason}{"\n"}{end}'
+# Templates of Go: kubectl's JSONPath with a range in it silently ends a watch at its second event.
+CONDITIONS = '{{range .status.conditions}}{{.type}}={{.status}} {{.reason}}{{"\\n"}}{{end}}'
 ENDS = (
-    r'{range .status.containerStatuses[*]}{.name} ended with "{.state.terminated.exitCode}" '
-    r'{.state.terminated.message}{"\n"}{end}'
+    "{{range .status.containerStatuses}}{{with .state.terminated}}"
+    '{{.exitCode}} {{.message}}{{"\\n"}}'
+    "{{end}}{{end}}"
 )
 
 
@@ -63,7 +66,8 @@ class Pod:
     @property
     def message(self) -> dict[str, Any]:
         """The termination message, parsed."""
-        return json.loads(self.terminated["message"])
+        message: dict[str, Any] = json.loads(self.terminated["message"])
+        return message
 
 
 @dataclass(frozen=True)
@@ -88,17 +92,17 @@ class Namespace:
     name: str
 
     @classmethod
-    def make(cls) -> Namespace:
-        """A new one, when pods may be made in it."""
-        made = cls(f"migrator-test-{secrets.token_hex(4)}")
-        metadata = {"name": made.name, "labels": RESTRICTED}
+    @contextmanager
+    def made(cls) -> Iterator[Namespace]:
+        """A new one, when pods may be made in it; at the end it is deleted with all that is in it."""
+        new = cls(f"migrator-test-{secrets.token_hex(4)}")
+        metadata = {"name": new.name, "labels": RESTRICTED}
         kubectl("create", "-f", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        wait_until(lambda: made.has("serviceaccount", "default"), "the namespace has its service account")
-        return made
-
-    def remove(self) -> None:
-        """Delete it with all that is in it; does not wait for the end of that."""
-        kubectl("delete", "namespace", self.name, "--wait=false", check=False)
+        try:
+            wait_until(lambda: new.has("serviceaccount", "default"), "the namespace has its service account")
+            yield new
+        finally:
+            kubectl("delete", "namespace", new.name, "--wait=false", check=False)
 
     def kubectl(self, *args: str, **more: Any) -> Completed:
         """``kubectl --namespace NAME ARGS``."""
@@ -138,8 +142,8 @@ class Namespace:
         return [Pod(one) for one in sorted(found, key=lambda one: one["metadata"]["creationTimestamp"])]
 
     def watch(self, kind: str, template: str, *selection: str) -> Running:
-        """Lines of a JSONPath template about objects that are, or will be, there; again whenever one changes."""
-        return self.start("get", kind, *selection, "--watch", "--output", f"jsonpath={template}")
+        """Lines of a template about objects that are, or will be, there; again whenever one changes."""
+        return self.start("get", kind, *selection, "--watch", "--output", f"go-template={template}")
 
     def await_line(self, kind: str, template: str, pattern: str, *selection: str) -> re.Match[str]:
         """The first line of a watch in which the pattern is found."""
@@ -156,7 +160,7 @@ class Namespace:
         return Ended(match[1], match[2], self.pods(name))
 
     def watch_ends(self, job: str) -> Running:
-        """A line ``migrate ended with "CODE" MESSAGE`` for each pod of a Job, deleted ones too."""
+        """A line ``CODE MESSAGE`` for each container of a Job that has ended, of deleted pods too."""
         return self.watch("pods", ENDS, "--selector", f"batch.kubernetes.io/job-name={job}")
 
     def evict(self, pod: str) -> None:

@@ -6,7 +6,9 @@ import os
 import re
 import secrets
 import subprocess
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +22,56 @@ IMAGE = os.environ.get("TEST_CLUSTER_POSTGRES_IMAGE", "postgres:17")
 FASTER = ("-c", "fsync=off", "-c", "max_connections=200")
 
 
-class Postgres(ExitStack):
-    """``postgres`` in a namespace of its own; pods reach it as a Service, the tests through a forwarded port."""
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL in a namespace of its own.
 
-    def __init__(self, scratch: Path) -> None:
-        super().__init__()
-        self._password = secrets.token_urlsafe(12)
-        self._namespace = Namespace.make()
-        self.callback(self._namespace.remove)
-        self._namespace.secret("postgres", password=self._password)
-        self._namespace.apply(pod(*_user_of(IMAGE)), SERVICE)
-        self._namespace.await_line("pods", CONDITIONS, "^Ready=True")
-        self.server = Server(
-            f"postgresql://postgres:{self._password}@127.0.0.1:{self._forward(scratch)}/postgres"
-        )
-        wait_until(self._answers, "PostgreSQL answers through the forwarded port")
+    :ivar server: as the tests reach it, through a forwarded port.
+    """
+
+    namespace: Namespace
+    password: str
+    server: Server
 
     def inside(self, database: Database, *, password: str | None = None) -> str:
         """The URL of a database for pods of any namespace."""
-        host = f"postgres.{self._namespace.name}.svc"
-        return f"postgresql://postgres:{password or self._password}@{host}:5432/{database.name}"
+        host = f"postgres.{self.namespace.name}.svc"
+        return f"postgresql://postgres:{password or self.password}@{host}:5432/{database.name}"
 
-    def _forward(self, scratch: Path) -> str:
-        said = scratch / "port-forward.log"
-        command = ("kubectl", "--namespace", self._namespace.name, "port-forward", "pod/postgres", ":5432")
-        with said.open("w") as output:  # a line for each connection: a pipe that nobody reads would fill up
-            process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
-        self.callback(process.wait)
-        self.callback(process.kill)
+
+@contextmanager
+def started(scratch: Path) -> Iterator[Postgres]:
+    """Start one, and remove it with its namespace."""
+    password = secrets.token_urlsafe(12)
+    with Namespace.made() as namespace:
+        namespace.secret("postgres", password=password)
+        namespace.apply(pod(*_user_of(IMAGE)), SERVICE)
+        namespace.await_line("pods", CONDITIONS, "^Ready=True")
+        with _forwarded(namespace, scratch / "port-forward.log") as port:
+            server = Server(f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres")
+            wait_until(lambda: _answers(server), "PostgreSQL answers through the forwarded port")
+            yield Postgres(namespace, password, server)
+
+
+@contextmanager
+def _forwarded(namespace: Namespace, said: Path) -> Iterator[str]:
+    command = ("kubectl", "--namespace", namespace.name, "port-forward", "pod/postgres", ":5432")
+    with said.open("w") as output:  # a line for each connection: a pipe that nobody reads would fill up
+        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    try:
         wait_until(lambda: "\n" in said.read_text(), "a port is forwarded")
         match = re.search(r"127\.0\.0\.1:(\d+)", said.read_text())
         assert match, said.read_text()
-        return match[1]
+        yield match[1]
+    finally:
+        process.kill()
+        process.wait()
 
-    def _answers(self) -> bool:
-        with suppress(psycopg2.OperationalError):
-            return bool(query(self.server.url, "SELECT 1"))
-        return False
+
+def _answers(server: Server) -> bool:
+    with suppress(psycopg2.OperationalError):
+        return bool(query(server.url, "SELECT 1"))
+    return False
 
 
 def pod(user: int, group: int) -> dict[str, Any]:

@@ -20,9 +20,14 @@ from tests.image.engine import run
 pytestmark = pytest.mark.cluster
 
 JOB = {"mode": "job"}
-INIT = "{.status.initContainerStatuses[0]"
-WAITING = f'{INIT}.image}} {INIT}.state.running.startedAt}} {{.status.phase}}{{"\\n"}}'
-REFUSED = f'{INIT}.lastState.terminated.exitCode}} {INIT}.lastState.terminated.message}}{{"\\n"}}'
+WAITING = (
+    '{{range .status.initContainerStatuses}}{{.image}} {{with .state.running}}runs{{end}}{{"\\n"}}{{end}}'
+)
+REFUSED = (
+    "{{range .status.initContainerStatuses}}{{with .lastState.terminated}}"
+    '{{.exitCode}} {{.message}}{{"\\n"}}'
+    "{{end}}{{end}}"
+)
 OF_THE_APPLICATION = ("--selector", "app=application")
 
 
@@ -50,7 +55,7 @@ def test_new_pods_start_only_after_head_and_the_old_ones_go_on_until_then(
     with orders_in_use(database):
         helm = application.start_upgrade("v2", JOB, PATIENT, options=["--wait"])
         wait_until_altering(database)
-        namespace.await_line("pods", WAITING, r":v2 \S+Z Pending", *OF_THE_APPLICATION)
+        namespace.await_line("pods", WAITING, ":v2 runs$", *OF_THE_APPLICATION)
         assert started(namespace, *OF_THE_APPLICATION) == [("v1", 0), ("v1", 0)]
         assert helm.process.poll() is None, helm.output
     assert helm.wait(300).returncode == 0, helm.output
@@ -79,7 +84,7 @@ def test_the_plain_init_container_waits_for_the_plain_job(namespace: Namespace, 
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     container["command"] = ["python", "-m", "http.server", "8000"]
     namespace.apply(deployment)
-    namespace.await_line("pods", WAITING, r":v1 \S+Z Pending")
+    namespace.await_line("pods", WAITING, ":v1 runs$")
     assert not started(namespace)
     namespace.apply(*manifest(DEPLOY / "job.yaml", "v1"))
     namespace.kubectl("rollout", "status", "deployment/shop", "--timeout=150s", timeout=160)

@@ -31,7 +31,7 @@ def test_an_evicted_pod_is_replaced_and_counts_as_no_try(release: Release, at_v1
         ends = release.namespace.watch_ends(release.job)
         (pod,) = release.namespace.pods(release.job)
         release.namespace.evict(pod.name)
-        ends.wait_for_line('^migrate ended with "143"', timeout=120)
+        ends.wait_for_line("^143 ", timeout=120)
     assert helm.wait(300).returncode == 0, helm.output
     ended = release.namespace.job_ended(release.job)
     assert (ended.outcome, ended.exit_codes[-1]) == ("Complete", 0)
@@ -48,7 +48,7 @@ def test_a_deleted_pod_rolls_back_within_its_grace_and_the_next_ends_at_head(
         ends = release.namespace.watch_ends(release.job)
         (pod,) = release.namespace.pods(release.job)
         release.namespace.kubectl("delete", "pod", pod.name)
-        told = ends.wait_for_line('^migrate ended with "([0-9]+)" (.*)', timeout=120)
+        told = ends.wait_for_line("^([0-9]+) (.*)", timeout=120)
         assert int(told[1]) == ExitCode.TERMINATED == 143  # killed, it would be 137
         message = json.loads(told[2])
         assert (message["at"], message["steps"][0]["outcome"]) == (["a1"], "rolled back"), message
@@ -63,7 +63,7 @@ def test_a_locked_table_is_tried_again_by_the_job_until_it_is_free(release: Rele
     with orders_in_use(at_v1):
         helm = release.start_upgrade("v2", IMPATIENT)
         ends = release.namespace.watch_ends(release.job)
-        ends.wait_for_line(f'^migrate ended with "{ExitCode.LOCK_TIMEOUT:d}"', timeout=120)
+        ends.wait_for_line(f"^{ExitCode.LOCK_TIMEOUT:d} ", timeout=120)
         assert (at_v1.revisions, at_v1.tables) == (["a1"], ["journal", "orders"])
     assert helm.wait(300).returncode == 0, helm.output
     ended = release.namespace.job_ended(release.job)

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.cluster
 
 ON_ROLLBACK = {"helm": {"onRollback": True}}
 
+PHASES = '{{.metadata.name}} {{.status.phase}}{{"\\n"}}'
+
 
 def test_an_install_brings_an_empty_database_to_head(any_release: Release, database: Database) -> None:
     any_release.upgrade("v1")
@@ -152,8 +154,8 @@ def test_two_releases_with_one_database_at_the_same_moment_apply_once(
     with orders_in_use(at_v1):
         both = [one.start_upgrade("v2", PATIENT) for one in releases]
         wait_until_altering(at_v1)
-        namespace.await_line("pods", '{.metadata.name} {.status.phase}{"\\n"}', "^blue.* Running")
-        namespace.await_line("pods", '{.metadata.name} {.status.phase}{"\\n"}', "^green.* Running")
+        for one in releases:
+            namespace.await_line("pods", PHASES, f"^{one.job}-.* Running$")
     assert [one.wait(300).returncode for one in both] == [0, 0], [one.output for one in both]
     assert (at_v1.revisions, journal(at_v1)) == (["b2"], ["a1", "b2"])
 

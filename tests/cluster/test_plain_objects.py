@@ -77,7 +77,7 @@ def test_three_replicas_of_a_plain_job_apply_once(namespace: Namespace, at_v1: D
     with orders_in_use(at_v1):
         namespace.apply(account, job)
         wait_until_altering(at_v1)
-        namespace.await_line("jobs", "{.status.ready}", "^3$")
+        namespace.await_line("jobs", '{{.status.ready}}{{"\\n"}}', "^3$")
     ended = namespace.job_ended("shop-migrate")
     assert (ended.outcome, ended.exit_codes) == ("Complete", [0, 0, 0])
     assert sum(pod.message["message"] == "nothing to do" for pod in ended.pods) == 2
