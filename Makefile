@@ -20,7 +20,7 @@ demo: $(STAMP) ## the job on a disposable PostgreSQL: two runners, one migration
 
 # What needs more than Python and a database has a target of its own.
 test: $(STAMP) ## the tests, on a PostgreSQL from a wheel (ARGS="-k words" narrows them down)
-	$(PYTEST) -m "not chart" $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # What starts servers of its own is the same there, and the variants of env.py would take minutes more.
 OWN_SERVERS := tests/integration/test_mysql.py tests/integration/test_sqlite.py tests/integration/test_unlocked.py \
