@@ -51,9 +51,11 @@ class Release:
         """``helm ARGS`` in the namespace."""
         return run(self.helm, "--namespace", self.namespace.name, *args, check=check)
 
-    def upgrade(self, tag: str, *changes: Mapping[str, Any], check: bool = True) -> Completed:
+    def upgrade(
+        self, tag: str, *changes: Mapping[str, Any], options: Sequence[str] = (), check: bool = True
+    ) -> Completed:
         """``helm upgrade --install`` of a release of the application."""
-        return self.run(*self._upgrade(tag, changes), check=check)
+        return self.run(*self._upgrade(tag, changes), *options, check=check)
 
     def start_upgrade(self, tag: str, *changes: Mapping[str, Any], options: Sequence[str] = ()) -> Running:
         """The same in the background."""

@@ -81,6 +81,6 @@ def test_a_stuck_run_ends_by_its_own_deadline_and_the_job_by_its_own(
         assert (ended.outcome, ended.reason) == ("Failed", "DeadlineExceeded")
         assert ended.exit_codes[0] == ExitCode.DEADLINE == 14
         message = ended.pods[0].message
-        assert (message["revision"], message["at"]) == ("b2", ["a1"])
+        assert (message["steps"][0]["revision"], message["at"]) == ("b2", ["a1"])
         assert (at_v1.revisions, at_v1.tables) == (["a1"], ["journal", "orders"])
     assert release.status == "failed"

@@ -101,3 +101,26 @@ def test_the_kustomize_base_runs_with_an_overlay(
     namespace.kubectl("apply", "--kustomize", str(tmp_path / "overlay"))
     ended = namespace.job_ended("shop-migrate-v1")
     assert (ended.outcome, database.revisions) == ("Complete", ["a1"])
+
+
+def test_a_native_sidecar_is_there_for_the_run_and_does_not_outlive_it(
+    release: Release, database: Database
+) -> None:
+    restricted = {
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    sidecar = {
+        "name": "proxy",
+        "image": f"{shop.REPOSITORY}:v1",
+        "command": ["python", "-m", "http.server", "8000"],
+        "startupProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
+        "securityContext": restricted,
+    }
+    release.upgrade("v1", {"sidecars": [sidecar], "terminationGracePeriodSeconds": 15})
+    (pod,) = release.namespace.job_ended(release.job).pods
+    assert pod.object["status"]["phase"] == "Succeeded"
+    assert pod.object["status"]["initContainerStatuses"][0]["state"]["terminated"]
+    assert database.revisions == ["a1"]
