@@ -1,7 +1,7 @@
 """Fixtures: a cluster, a PostgreSQL in it, the application's images, a namespace for each test.
 
-``KUBECONFIG`` names the cluster. ``TEST_CLUSTER_LOAD`` is a command that makes an image of the Docker Engine known to it
-(``kind load docker-image``, ``minikube image load``, ``docker push``); unset: it sees them by itself.
+``KUBECONFIG`` names the cluster. ``TEST_CLUSTER_LOAD`` is a command that makes an image of the Docker Engine known
+to it (``kind load docker-image``, ``minikube image load``, ``docker push``); unset: it sees them by itself.
 ``TEST_CLUSTER_REPOSITORY`` is where the application's images go (``migrator-test``), ``TEST_CLUSTER_RUNNER_IMAGE``
 what they are built on (made from this tree), ``TEST_CLUSTER_POSTGRES_IMAGE`` the database's (``postgres:17``).
 """

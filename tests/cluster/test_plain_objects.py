@@ -17,6 +17,11 @@ from tests.harness import Database
 pytestmark = pytest.mark.cluster
 
 PLAIN = {"mode": "job"}
+LISTENS = (
+    "import http.server, signal, sys\n"
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
+    "http.server.test(port=8000)"
+)
 
 
 def test_the_namespace_refuses_what_is_not_restricted(namespace: Namespace) -> None:
@@ -115,11 +120,11 @@ def test_a_native_sidecar_is_there_for_the_run_and_does_not_outlive_it(
     sidecar = {
         "name": "proxy",
         "image": f"{shop.REPOSITORY}:v1",
-        "command": ["python", "-m", "http.server", "8000"],
+        "command": ["python", "-c", LISTENS],
         "startupProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
         "securityContext": restricted,
     }
-    release.upgrade("v1", {"sidecars": [sidecar], "terminationGracePeriodSeconds": 15})
+    release.upgrade("v1", {"sidecars": [sidecar]})
     (pod,) = release.namespace.job_ended(release.job).pods
     assert pod.object["status"]["phase"] == "Succeeded"
     assert pod.object["status"]["initContainerStatuses"][0]["state"]["terminated"]
