@@ -171,9 +171,8 @@ class Namespace:
 
     def described(self) -> str:
         """What a person would look at first, for messages of tests that failed."""
-        parts = [
-            self.kubectl("get", "jobs,pods,events", "--sort-by=.metadata.creationTimestamp", check=False)
-        ]
+        commands = [("get", "jobs,pods"), ("events",)]
         for pod in self.names("pods"):
-            parts.append(self.kubectl("logs", pod, "--all-containers", "--prefix", "--tail=40", check=False))
+            commands.append(("logs", pod, "--all-containers", "--prefix", "--tail=40"))
+        parts = [self.kubectl(*command, check=False) for command in commands]
         return "\n".join(part.stdout + part.stderr for part in parts)

@@ -74,7 +74,7 @@ def test_pods_of_an_image_older_than_the_database_say_so_or_start_where_that_is_
     assert int(told[1]) == ExitCode.HISTORY == 23
     assert "b2" in json.loads(told[2])["message"]
     allowed = {"waitForHead": {"allowAhead": True}, "settings": {"allow-ahead": True}}
-    application.upgrade("v1", JOB, allowed, options=["--wait"])
+    application.upgrade("v1", JOB, allowed, options=["--wait", "--set", "ready=true"])
     assert database.revisions == ["b2"]
 
 

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.cluster
 NO_TRY_MORE = {"backoffLimit": 0}
 IMPATIENT = {"settings": {"lock-timeout": "300ms", "lock-retry-timeout": 0}}
 SHORT = {
-    "settings": {"lock-timeout": "10m", "deadline": 4},
+    "settings": {"lock-timeout": "10m", "deadline": 8},
     "terminationGracePeriodSeconds": 15,
-    "activeDeadlineSeconds": 30,
+    "activeDeadlineSeconds": 25,
     "backoffLimit": 6,
     "helm": {"timeoutSeconds": 300},
 }
