@@ -79,12 +79,36 @@ UNSURE = {
     "-x": f"{SYNC_ENV}\ncontext.get_x_argument()\n",
     "two tables": f"{SYNC_ENV}\ncontext.configure(connection=c, version_table='other')\n",
     "configured by a helper": "from app.migrations import run\nrun()\n",
+    "search_path in capitals": f"{SYNC_ENV}\n# SET SEARCH_PATH\n",
+    "a listener of the application": f"{SYNC_ENV}\nevent.listen(Engine, 'connect', set_tenant)\n",
+    "a statement on the connection": SYNC_ENV.replace(
+        "        context.configure(connection",
+        "        connection.execute(HOME)\n        context.configure(connection",
+    ),
+    "a connection that is handed on": SYNC_ENV.replace(
+        "        context.configure(connection",
+        "        app.prepare(connection)\n        context.configure(connection",
+    ),
+    "an engine function of the application": SYNC_ENV.replace("from sqlalchemy import", "from app.db import"),
+    "another section": SYNC_ENV.replace("config.config_ini_section", "'reporting'"),
+    "another prefix": SYNC_ENV.replace('"sqlalchemy."', '"reporting."').replace(
+        "'sqlalchemy.'", "'reporting.'"
+    ),
+    "configured by a helper, and a configure of something else": SYNC_ENV.replace(
+        "context.configure(connection=connection, target_metadata=target_metadata", "structlog.configure(1"
+    ),
+    "options that were given before": f"{SYNC_ENV}\nmine = partial(context.configure, version_table='mine')\n",
+    "called twice": f"{SYNC_ENV}\nrun_migrations_online()\n",
+    "called for each": f"{SYNC_ENV}\nlist(map(run_migrations_online, tenants))\n",
+    "called in a comprehension": f"{SYNC_ENV}\n[run_migrations_online() for tenant in tenants]\n",
+    "a second engine": f"{SYNC_ENV}\ncreate_engine(OTHER)\n",
     "no Python": "def def\n",
 }
 
 
 @pytest.mark.parametrize("env", UNSURE.values(), ids=UNSURE)
 def test_whatever_is_not_plain_is_left_to_env_py(read: Callable[..., Declared | None], env: str) -> None:
+    assert env != SYNC_ENV
     assert read(env) is None
 
 
