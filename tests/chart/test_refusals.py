@@ -52,6 +52,7 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "removed too soon": ({"ttlSecondsAfterFinished": 59}, r"/ttlSecondsAfterFinished"),
     "tried for ever": ({"backoffLimit": 100}, r"/backoffLimit"),
     # Hooks
+    "no mode": ({"mode": None}, r"mode is needed"),
     "an unknown mode": ({"mode": "hook"}, r"/mode"),
     "hooks of Helm by hand": ({"jobAnnotations": {"helm.sh/hook": "post-install"}}, r"/jobAnnotations"),
     "hooks of Argo CD beside Helm's": (

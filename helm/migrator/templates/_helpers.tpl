@@ -19,8 +19,8 @@
 {{- end -}}
 
 {{- define "migrator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "migrator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "migrator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "migrator.labels" -}}

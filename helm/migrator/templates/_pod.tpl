@@ -5,8 +5,8 @@
 - name: MIGRATOR_DATABASE_URL
   valueFrom:
     secretKeyRef:
-      name: {{ $database.existingSecret }}
-      key: {{ $database.secretKey }}
+      name: {{ $database.existingSecret | quote }}
+      key: {{ $database.secretKey | quote }}
 {{- else if eq $database.mountAs "file" }}
 - name: MIGRATOR_DATABASE_URL_FILE
   value: /etc/migrator/database/url
@@ -15,8 +15,8 @@
 - name: MIGRATOR_DIRECT_DATABASE_URL
   valueFrom:
     secretKeyRef:
-      name: {{ . }}
-      key: {{ $database.direct.secretKey }}
+      name: {{ . | quote }}
+      key: {{ $database.direct.secretKey | quote }}
 {{- end }}
 {{- include "migrator.tlsEnv" . }}
 {{- include "migrator.settingsEnv" .Values.settings }}
@@ -74,21 +74,21 @@
 {{- if eq .root.Values.database.mountAs "file" }}
 - name: migrator-database
   secret:
-    secretName: {{ .secret }}
+    secretName: {{ .secret | quote }}
     items:
-      - key: {{ .key }}
+      - key: {{ .key | quote }}
         path: url
 {{- end }}
 {{- if $tls.existingSecret }}
 - name: migrator-tls
   secret:
-    secretName: {{ $tls.existingSecret }}
+    secretName: {{ $tls.existingSecret | quote }}
     {{- /* libpq refuses a private key that everybody may read */}}
     defaultMode: {{ ternary 288 292 (ne $tls.keyKey "") }}
 {{- else if $tls.existingConfigMap }}
 - name: migrator-tls
   configMap:
-    name: {{ $tls.existingConfigMap }}
+    name: {{ $tls.existingConfigMap | quote }}
 {{- end }}
 {{- end -}}
 
@@ -134,7 +134,7 @@ volumeMounts:
 {{- $root := .root -}}
 restartPolicy: Never
 terminationGracePeriodSeconds: {{ int64 $root.Values.terminationGracePeriodSeconds }}
-serviceAccountName: {{ include "migrator.serviceAccountName" $root }}
+serviceAccountName: {{ include "migrator.serviceAccountName" $root | quote }}
 automountServiceAccountToken: false
 {{- /* A Service called "db" or "migrator" would otherwise set variables like DB_PORT. */}}
 enableServiceLinks: false
@@ -173,9 +173,9 @@ volumes:
 {{- end }}
 {{- end }}
 {{- with $root.Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $root.Values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- end -}}

@@ -1,5 +1,8 @@
 {{/* What a schema cannot say: refused with the values' names and what to do. */}}
 {{- define "migrator.validate" -}}
+{{- if not (has .Values.mode (list "helm" "argocd" "job")) -}}
+{{- fail "mode is needed: helm, argocd or job" -}}
+{{- end -}}
 {{- include "migrator.validateImage" . -}}
 {{- include "migrator.validateDatabase" . -}}
 {{- include "migrator.validateTimes" . -}}

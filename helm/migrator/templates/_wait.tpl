@@ -26,8 +26,8 @@ It asks the database, and needs nothing but SELECT on the version table. Every w
     - name: MIGRATOR_DATABASE_URL
       valueFrom:
         secretKeyRef:
-          name: {{ $secret.name }}
-          key: {{ $secret.key }}
+          name: {{ $secret.name | quote }}
+          key: {{ $secret.key | quote }}
     {{- else if eq $database.mountAs "file" }}
     - name: MIGRATOR_DATABASE_URL_FILE
       value: /etc/migrator/database/url
@@ -78,7 +78,7 @@ It asks the database, and needs nothing but SELECT on the version table. Every w
 {{- define "migrator.waitSecret" -}}
 {{- $own := .Values.waitForHead.database -}}
 {{- if $own.existingSecret -}}
-{{- toYaml (dict "name" $own.existingSecret "key" $own.secretKey) -}}
+{{- toYaml (dict "name" (toString $own.existingSecret) "key" $own.secretKey) -}}
 {{- else -}}
 {{- toYaml (dict "name" .Values.database.existingSecret "key" .Values.database.secretKey) -}}
 {{- end -}}
