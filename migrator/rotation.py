@@ -60,7 +60,7 @@ class Rotation:
 
         ``env.py`` makes its engine once, and the verdict is asked on a new connection when the migrations are
         done, which may be long after a token of fifteen minutes has expired. Engines with credentials that
-        never came from the file are left alone.
+        never came from the file are left alone, and so is another server with the same login.
 
         :param read: the configured database as it is now.
         """
@@ -71,9 +71,11 @@ class Rotation:
         from sqlalchemy import event
         from sqlalchemy.engine import Engine
 
-        def on_connect(_dialect: object, _record: object, _positional: object, named: dict[str, Any]) -> None:
+        def on_connect(dialect: Any, _record: object, _positional: object, named: dict[str, Any]) -> None:
             now = read()
-            if now is not None and (named.get("user"), named.get("password")) in self._earlier:
+            if now is None or (named.get("user"), named.get("password")) not in self._earlier:
+                return
+            if named.get("host") == dialect.create_connect_args(now.url)[1].get("host"):
                 named["user"], named["password"] = _login(now)
 
         event.listen(Engine, "do_connect", on_connect)

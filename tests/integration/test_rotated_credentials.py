@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from migrator import ExitCode, Settings, load_settings
 from tests.harness import Database, Project, Revision, Role, query, table_revisions, wait_until
@@ -175,3 +176,21 @@ def test_settings_are_as_equal_and_as_copyable_as_before(rotated: Rotated) -> No
     copied = first.model_copy(deep=True)
     rotated.rotate()
     assert str(copied.database and copied.database.url.password) == rotated.passwords[-1]
+
+
+def test_another_server_with_the_same_login_never_gets_the_new_password(
+    project: MakeProject, rotated: Rotated
+) -> None:
+    host = str(make_url(rotated.url).host)
+    same_login = make_url(rotated.url).set(host={"localhost": "127.0.0.1"}.get(host, "localhost"))
+    with gate(rotated.database) as waiting:
+        body = waiting + (
+            f"try:\n    sa.create_engine({same_login.render_as_string(hide_password=False)!r}).connect()\n"
+            "except sa.exc.OperationalError:\n    print('the old password was sent there', flush=True)"
+        )
+        run = on(project(revisions=[Revision("a1", None, body)]), rotated).start("upgrade")
+        run.wait_for_line("at the gate")
+        rotated.rotate()
+    done = run.wait()
+    assert done.returncode == 0, done.output
+    assert "the old password was sent there" in done.output
