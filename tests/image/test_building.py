@@ -42,7 +42,8 @@ def saved(image: str, directory: Path) -> Path:
     archive = directory / "image.tar"
     docker("save", "--output", str(archive), image)
     with tarfile.open(archive) as opened:
-        opened.extractall(directory / "image", filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4
+        opened.extractall(directory / "image", **safely)
     return directory / "image"
 
 
