@@ -160,14 +160,17 @@ def wait(process: Process, goal: str) -> ExitCode:
     return ExitCode.OK
 
 
-@command("status", *CONNECTING)
-@click.option("--exit-code", is_flag=True, help="Exit 3 unless the database is at head.")
+@command("status", *CONNECTING, "allow_ahead")
+@click.option(
+    "--exit-code", is_flag=True, help="Exit 3 unless the database is at head (or ahead, with --allow-ahead)."
+)
 def status(process: Process, exit_code: bool) -> ExitCode:
     """Say where the database stands: current revision, what is pending, who holds the lock."""
     from migrator import inspection
 
     found = inspection.status(process.settings, process.report, process.give_up)
-    code = ExitCode.CHECK_SAYS_NO if exit_code and not found.at_head else ExitCode.OK
+    good = found.at_head or (process.settings.allow_ahead and found.at_head_or_ahead)
+    code = ExitCode.CHECK_SAYS_NO if exit_code and not good else ExitCode.OK
     process.report.status(found, code)
     return code
 

@@ -224,6 +224,11 @@ class Status:
         """Every target is at head."""
         return bool(self.targets) and all(target.at_head for target in self.targets)
 
+    @property
+    def at_head_or_ahead(self) -> bool:
+        """Every target is at head, or has a revision that this image does not have."""
+        return bool(self.targets) and all(target.at_head or target.unknown for target in self.targets)
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:

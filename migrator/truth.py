@@ -38,13 +38,15 @@ class Truth:
 
 def truth_on(raw: RawConnection, dialect: Dialect, key: LockKey) -> Truth:
     """What ``raw`` sees of the target named by ``key``."""
+    # Who holds the lock comes first: a session that was gone then has committed, or not, before the rows are read.
+    holder = dialect.holder(raw, key)
     found = dialect.version_table(raw, key.version_table, key.schema or None)
     return Truth(
         rows=dialect.version_rows(raw, *found) if found is not None else (),
         version_table_exists=found is not None,
         tables=dialect.count_tables(raw, key.schema) if found is None else 0,
         invalid_indexes=dialect.invalid_indexes(raw),
-        holder=dialect.holder(raw, key),
+        holder=holder,
     )
 
 

@@ -76,12 +76,13 @@ def unknown_revisions(script: ScriptDirectory, current: Collection[str]) -> tupl
 
 
 def pending(script: ScriptDirectory, current: Collection[str]) -> tuple[Pending, ...]:
-    """The revisions between ``current`` and the heads, in the order in which they would run; nothing is imported."""
+    """The revisions between ``current`` and the heads, in the order in which they would run; nothing is imported.
+
+    None where a row is unknown here: what it comes after, perhaps all of them, is not known either.
+    """
     if unknown_revisions(script, current):
-        have = ancestors(script, current)
-        missing = [s for s in script.walk_revisions() if s.revision not in have]
-    else:
-        missing = list(script.iterate_revisions("heads", tuple(current), implicit_base=True))
+        return ()
+    missing = list(script.iterate_revisions("heads", tuple(current), implicit_base=True))
     return tuple(Pending(s.revision, message_of(s), relative(s.path)) for s in reversed(missing))
 
 

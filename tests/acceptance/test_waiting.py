@@ -496,7 +496,8 @@ def test_json_lines_have_where_it_is_and_what_is_wanted(plain: Project) -> None:
     plain.migrator("upgrade", "a1", check=True)
     told = plain.migrator(*WAIT, *BRIEFLY, "--json", "--log-format", "json")
     lines = [json.loads(line) for line in told.stderr.splitlines()]
-    (awaited,) = [line for line in lines if line["event"] == "head_awaited"]
+    # Told again where the time is nearly over.
+    awaited = next(line for line in lines if line["event"] == "head_awaited")
     assert (awaited["at"], awaited["wanted"], awaited["pending"]) == (["a1"], ["c3"], 2)
     validate(json.loads(told.stdout))
 
