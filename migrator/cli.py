@@ -169,7 +169,7 @@ def status(process: Process, exit_code: bool) -> ExitCode:
     from migrator import inspection
 
     found = inspection.status(process.settings, process.report, process.give_up)
-    good = found.at_head or (process.settings.allow_ahead and found.at_head_or_ahead)
+    good = found.at_head_or_ahead if process.settings.allow_ahead else found.at_head
     code = ExitCode.CHECK_SAYS_NO if exit_code and not good else ExitCode.OK
     process.report.status(found, code)
     return code

@@ -48,7 +48,8 @@ _HARMLESS = (
     "run_sync",
     "sync_engine",
 )
-_LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +200,10 @@ def _once(tree: ast.AST) -> bool:
         if name not in reaching and any(one.id in reaching for one in _names(node))
     }:
         reaching |= more
-    if any(isinstance(node, (ast.For, ast.AsyncFor, ast.While)) for node in ast.walk(tree)):
-        return False
     for node in ast.walk(tree):
-        if isinstance(node, _LOOPS) and any(one.id in reaching for one in _names(node)):
+        if isinstance(node, _LOOPS):
+            return False
+        if isinstance(node, _COMPREHENSIONS) and any(one.id in reaching for one in _names(node)):
             return False
     called = {id(call.func) for call in ast.walk(tree) if isinstance(call, ast.Call)}
     called |= {id(argument) for call in _calls(tree, ("run_sync",)) for argument in call.args}

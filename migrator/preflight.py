@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from migrator.environment import alembic_config, relative, script_locations
+from migrator.environment import ScriptLocations, alembic_config, relative, script_locations
 from migrator.errors import ConfigurationError
-from migrator.revisions import ProblemKind, history_error, read_graph
+from migrator.revisions import Graph, ProblemKind, history_error, read_graph
 from migrator.settings import Settings
 from migrator.sources import environment_url_name
 
@@ -25,7 +25,7 @@ def check_before_connecting(settings: Settings, command: str, revision: str) -> 
     locations = script_locations(alembic_config(settings, ["heads"]))
     if locations.chosen_by_environment:
         return
-    graph = read_graph(locations.versions, recursive=locations.recursive, sourceless=locations.sourceless)
+    graph = _graph_in(locations)
     for problem in graph.problems():
         if problem.kind is ProblemKind.NO_REVISIONS:
             continue
@@ -53,7 +53,7 @@ def check_new_revision(settings: Settings, options: Mapping[str, Any]) -> None:
             details=(f"they are: {', '.join(relative(location) for location in locations.versions)}",),
             next_step="Name one of these, or add the folder to version_locations. Nothing was changed.",
         )
-    graph = read_graph(locations.versions, recursive=locations.recursive, sourceless=locations.sourceless)
+    graph = _graph_in(locations)
     taken = graph.files.get(identifier or "")
     if taken is not None:
         raise ConfigurationError(
@@ -61,6 +61,10 @@ def check_new_revision(settings: Settings, options: Mapping[str, Any]) -> None:
             details=(relative(taken.path),),
             next_step="Choose another --rev-id, or leave it out. Nothing was changed.",
         )
+
+
+def _graph_in(locations: ScriptLocations) -> Graph:
+    return read_graph(locations.versions, recursive=locations.recursive, sourceless=locations.sourceless)
 
 
 def check_environment_has_database(settings: Settings) -> None:

@@ -194,7 +194,9 @@ class _Waiter:
         if missing.reason:
             details.append(f"at the last of {self._polls} polls: {missing.reason}")
         details += [
-            line for target in self._last.targets for line in _table_facts(target.version_table_exists)
+            "there is no version table yet, as far as this user can see"
+            for target in self._last.targets
+            if not target.version_table_exists
         ]
         holder = _holder(self._last)
         if holder is not None:
@@ -256,7 +258,3 @@ def _position(status: Status | None) -> tuple[Revisions, Revisions, int]:
 def _holder(status: Status | None) -> LockHolder | None:
     targets = status.targets if status is not None else ()
     return next((target.lock_holder for target in targets if target.lock_holder is not None), None)
-
-
-def _table_facts(exists: bool) -> list[str]:
-    return [] if exists else ["there is no version table yet, as far as this user can see"]

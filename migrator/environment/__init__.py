@@ -19,7 +19,7 @@ from alembic.util import load_python_file
 from migrator.collection import resume_collection
 from migrator.environment.autogenerate import Autogenerate, revisions_in
 from migrator.environment.cancelling import cancellable
-from migrator.environment.config import alembic_config, project_scheme, script_locations
+from migrator.environment.config import ScriptLocations, alembic_config, project_scheme, script_locations
 from migrator.environment.entering import classify, translate
 from migrator.environment.failures import place_in
 from migrator.environment.fence import fenced
@@ -266,6 +266,7 @@ __all__ = [
     "Reading",
     "Run",
     "RunAgain",
+    "ScriptLocations",
     "Supervisor",
     "TargetRun",
     "alembic_config",

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from migrator import ExitCode, Settings, load_settings
-from tests.harness import Database, Project, Revision, Role, query, table_revisions, wait_until
+from tests.harness import Completed, Database, Project, Revision, Role, query, table_revisions, wait_until
 from tests.integration.proving import gate
 
 MakeProject = Callable[..., Project]
@@ -149,19 +149,25 @@ def test_a_file_that_names_another_database_by_now_is_not_followed(
     assert other.tables == []
 
 
-def test_an_engine_with_credentials_of_its_own_keeps_them(
-    project: MakeProject, rotated: Rotated, database: Database
-) -> None:
+def rotated_before(body: str, project: MakeProject, rotated: Rotated) -> Completed:
+    """A run that succeeds, whose revision does ``body`` just after the password was changed."""
     with gate(rotated.database) as waiting:
-        body = waiting + (
-            f'sa.create_engine({database.sqlalchemy_url()!r}).connect().execute(sa.text("SELECT 1"))\n'
-            'print("its own connection works", flush=True)'
-        )
-        run = on(project(revisions=[Revision("a1", None, body)]), rotated).start("upgrade")
+        run = on(project(revisions=[Revision("a1", None, waiting + body)]), rotated).start("upgrade")
         run.wait_for_line("at the gate")
         rotated.rotate()
     done = run.wait()
     assert done.returncode == 0, done.output
+    return done
+
+
+def test_an_engine_with_credentials_of_its_own_keeps_them(
+    project: MakeProject, rotated: Rotated, database: Database
+) -> None:
+    body = (
+        f'sa.create_engine({database.sqlalchemy_url()!r}).connect().execute(sa.text("SELECT 1"))\n'
+        'print("its own connection works", flush=True)'
+    )
+    done = rotated_before(body, project, rotated)
     assert "its own connection works" in done.output
 
 
@@ -183,14 +189,9 @@ def test_another_server_with_the_same_login_never_gets_the_new_password(
 ) -> None:
     host = str(make_url(rotated.url).host)
     same_login = make_url(rotated.url).set(host={"localhost": "127.0.0.1"}.get(host, "localhost"))
-    with gate(rotated.database) as waiting:
-        body = waiting + (
-            f"try:\n    sa.create_engine({same_login.render_as_string(hide_password=False)!r}).connect()\n"
-            "except sa.exc.OperationalError:\n    print('the old password was sent there', flush=True)"
-        )
-        run = on(project(revisions=[Revision("a1", None, body)]), rotated).start("upgrade")
-        run.wait_for_line("at the gate")
-        rotated.rotate()
-    done = run.wait()
-    assert done.returncode == 0, done.output
+    body = (
+        f"try:\n    sa.create_engine({same_login.render_as_string(hide_password=False)!r}).connect()\n"
+        "except sa.exc.OperationalError:\n    print('the old password was sent there', flush=True)"
+    )
+    done = rotated_before(body, project, rotated)
     assert "the old password was sent there" in done.output
