@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers test-image test-chart test-cluster check bench bench-image faults readme chart lock clean
+.PHONY: help demo test test-containers test-image test-chart test-cluster check bench bench-image faults readme chart lock dist clean
 # Compiled files make each of the many short processes faster to start.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -76,6 +76,10 @@ lock: ## resolve the newest allowed packages into the lock files: everything, th
 	  --output-file requirements-image.lock
 	$(LOCK) --group pyproject.toml:build --upgrade --constraints requirements.lock --output-file requirements-build.lock
 	echo checkov | $(LOCK) - --upgrade --output-file tests/chart/checkov.lock
+
+dist: $(STAMP) ## the wheel, the same for the same commit
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --pretty=%ct) $(RUN) -m hatchling build --target wheel
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) $(CHECKOV) .mypy_cache .pytest_cache .ruff_cache build dist
