@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from migrator import environment
-from migrator.database import NotYet, connection_error, wait_until_ready
+from migrator.database import connection_error
 from migrator.environment import LearnSecret, Reading, Run, TargetRun
 from migrator.errors import (
     DatabaseUnreachable,
@@ -15,6 +15,7 @@ from migrator.errors import (
 from migrator.events import Reporter
 from migrator.job import Supervision, execute_until_settled
 from migrator.preflight import check_before_connecting
+from migrator.readiness import NotYet, wait_until_ready
 from migrator.results import Status, TargetStatus
 from migrator.settings import Settings
 from migrator.stopping import GiveUp, Stopping, interruptible

@@ -11,11 +11,11 @@ from typing import Any
 
 from migrator import environment
 from migrator.conclusion import conclude
-from migrator.database import wait_until_ready
 from migrator.environment import Again, LearnSecret, Run
 from migrator.errors import DatabaseUnreachable, MigratorError
 from migrator.events import Reporter, RunAgain
 from migrator.preflight import check_before_connecting, check_environment_has_database
+from migrator.readiness import wait_until_ready
 from migrator.results import Activity, Blocker, RunResult, Step
 from migrator.settings import Settings
 from migrator.stopping import Stopping, StopRequested

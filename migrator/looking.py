@@ -7,11 +7,12 @@ from typing import Protocol
 
 from migrator import urls
 from migrator.configured import ConfiguredDatabase
-from migrator.database import NotYet, ask, target_of
+from migrator.database import target_of
 from migrator.declared import Declared, declared
 from migrator.dialects import ErrorKind, LockKey, RawConnection, ServerFacts, dialect_named
 from migrator.errors import AccessRefused, MigratorError
 from migrator.events import DatabaseReady, Reporter, TargetKnown
+from migrator.readiness import NotYet, ask
 from migrator.results import Pending, Revisions, Status, TargetStatus
 from migrator.revisions import ProblemKind, history_error, shown_path
 from migrator.settings import Settings

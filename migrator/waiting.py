@@ -10,12 +10,12 @@ import random
 import time
 
 from migrator import urls
-from migrator.database import NotYet, wait_until_ready
 from migrator.durations import format_duration
 from migrator.errors import ConfigurationError, DatabaseUnreachable, MigratorError, NotAtHead
 from migrator.events import DatabaseReady, Event, HeadAwaited, Reporter, TargetKnown
 from migrator.lock import next_telling
 from migrator.looking import DirectLook, EnvironmentNeeded, Look
+from migrator.readiness import NotYet, wait_until_ready
 from migrator.results import LockHolder, Revisions, RunResult, Status, TargetResult
 from migrator.revisions import database_ahead
 from migrator.settings import Settings

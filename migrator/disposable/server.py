@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from migrator import urls
-from migrator.database import connect, connection_error, wait_until_ready
+from migrator.database import connect, connection_error
 from migrator.dialects import Dialect, ErrorKind, RawConnection, rows
 from migrator.disposable.made import Disposable, Sleep, new_name, source_of
 from migrator.errors import AccessRefused, MigratorError
 from migrator.events import Notice, Reporter
+from migrator.readiness import wait_until_ready
 from migrator.results import PRODUCTS
 
 if TYPE_CHECKING:

@@ -40,6 +40,7 @@ ORDER = (
     "revisions",
     "renames",
     "disposable",
+    "readiness",
     "database",
     "dialects",
     "embedded",
