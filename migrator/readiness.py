@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from migrator import urls
 from migrator.database import NoAnswer, connection_error, on_new_connection, target_of
 from migrator.dialects import Dialect, ErrorKind, RawConnection, ServerError, ServerFacts, dialect_named
+from migrator.durations import format_duration
 from migrator.errors import AccessRefused, ConfigurationError, DatabaseUnreachable, MigratorError
 from migrator.events import DatabaseReady, Reporter, TargetKnown, WaitFailed
 
@@ -103,16 +104,28 @@ def wait_until_ready(
             reason = first.reason
             ready = _again_and_again(attempt, first, settings.wait_timeout, begun, report, sleep)
     except NotYet as last:
-        raise DatabaseUnreachable(
-            f"the database did not answer within {_seconds(settings.wait_timeout)} ({_tries(attempts)})",
-            details=(f"{urls.describe(database.url)}: {last.reason}",),
-            next_step=(
-                f"Check that the server is up and that {database.source} names it; "
-                "MIGRATOR_WAIT_TIMEOUT allows more time. Nothing was changed."
-            ),
-        ) from None
+        raise unanswered(settings, last.reason, settings.wait_timeout, attempts) from None
     report(DatabaseReady(time.monotonic() - begun, attempts, reason))
     return ready
+
+
+def unanswered(settings: Settings, reason: str, seconds: float, tries: int) -> DatabaseUnreachable:
+    """The error for a database that did not answer within ``seconds``.
+
+    :param reason: why not, the last time.
+    """
+    database = settings.database
+    where = f"{urls.describe(database.url)}: " if database is not None else ""
+    source = database.source if database is not None else "env.py"
+    return DatabaseUnreachable(
+        f"the database did not answer within {format_duration(seconds)} "
+        f"({tries} {'try' if tries == 1 else 'tries'})",
+        details=(f"{where}{reason}",),
+        next_step=(
+            f"Check that the server is up and that {source} names it; "
+            "MIGRATOR_WAIT_TIMEOUT allows more time. Nothing was changed."
+        ),
+    )
 
 
 def _again_and_again(
@@ -182,7 +195,7 @@ def ask(
     except NotYet:
         raise
     except NoAnswer:
-        raise NotYet(f"nothing was answered within {_seconds(settings.connect_timeout)}") from None
+        raise NotYet(f"nothing was answered within {format_duration(settings.connect_timeout)}") from None
     except MigratorError:
         raise
     except Exception as error:
@@ -223,13 +236,3 @@ def _takes_no_transaction(settings: Settings, url: URL, dialect: Dialect) -> boo
 
     # Asked again afterwards, for the server may have come up in between.
     return answered(alone) and not answered(in_a_transaction) and answered(alone)
-
-
-def _seconds(seconds: float) -> str:
-    from migrator.durations import format_duration
-
-    return format_duration(seconds)
-
-
-def _tries(count: int) -> str:
-    return "1 try" if count == 1 else f"{count} tries"

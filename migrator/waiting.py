@@ -9,13 +9,12 @@ from __future__ import annotations
 import random
 import time
 
-from migrator import urls
 from migrator.durations import format_duration
-from migrator.errors import ConfigurationError, DatabaseUnreachable, MigratorError, NotAtHead
+from migrator.errors import ConfigurationError, MigratorError, NotAtHead
 from migrator.events import DatabaseReady, Event, HeadAwaited, Reporter, TargetKnown
 from migrator.lock import next_telling
 from migrator.looking import DirectLook, EnvironmentNeeded, Look
-from migrator.readiness import NotYet, wait_until_ready
+from migrator.readiness import NotYet, unanswered, wait_until_ready
 from migrator.results import LockHolder, Revisions, RunResult, Status, TargetResult
 from migrator.revisions import database_ahead
 from migrator.settings import Settings
@@ -186,7 +185,7 @@ class _Waiter:
 
     def _out_of_time(self, missing: NotYet, waited: float) -> MigratorError:
         if self._last is None:
-            return self._never_answered(missing, waited)
+            return unanswered(self._settings, missing.reason, waited, self._polls)
         at, wanted, _ = _position(self._last)
         details = [
             f"at {', '.join(at) or 'base'}, wanted {', '.join(wanted)}; waited {format_duration(waited)}"
@@ -221,20 +220,6 @@ class _Waiter:
         )
         error.result = self._result()
         return error
-
-    def _never_answered(self, missing: NotYet, waited: float) -> MigratorError:
-        database = self._settings.database
-        where = f"{urls.describe(database.url)}: " if database is not None else ""
-        source = database.source if database is not None else "env.py"
-        return DatabaseUnreachable(
-            f"the database did not answer within {format_duration(waited)} "
-            f"({self._polls} {'try' if self._polls == 1 else 'tries'})",
-            details=(f"{where}{missing.reason}",),
-            next_step=(
-                f"Check that the server is up and that {source} names it; "
-                "MIGRATOR_WAIT_TIMEOUT allows more time. Nothing was changed."
-            ),
-        )
 
     def _result(self) -> RunResult | None:
         """Where the database was when it was last read, for the report of the failure."""
