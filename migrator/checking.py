@@ -129,7 +129,8 @@ def _imports(config: environment.Config) -> list[Finding]:
             f"{type(failure.error).__name__}: {' '.join(str(failure.error).split())}",
             failure.file,
             failure.line,
-            "Correct the file: a run that reaches it would fail.",
+            environment.advice_on_namesake(failure.error)
+            or "Correct the file: a run that reaches it would fail.",
         )
         for failure in environment.import_all(config)
     ]

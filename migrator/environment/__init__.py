@@ -26,6 +26,7 @@ from migrator.environment.fence import fenced
 from migrator.environment.flask_application import application_context
 from migrator.environment.identity import obstacles
 from migrator.environment.listing import ancestors, pending, relative, unknown_revisions
+from migrator.environment.namesake import advice_on_namesake
 from migrator.environment.script import graph_of, install_lazy_revision_map
 from migrator.environment.seam import Seam
 from migrator.environment.state import (
@@ -269,6 +270,7 @@ __all__ = [
     "ScriptLocations",
     "Supervisor",
     "TargetRun",
+    "advice_on_namesake",
     "alembic_config",
     "alone",
     "ancestors",

@@ -13,6 +13,7 @@ from migrator.drivers import DRIVERS
 from migrator.environment.failures import no_such_revision, place_in
 from migrator.environment.flask_application import explained
 from migrator.environment.listing import relative
+from migrator.environment.namesake import advice_on_namesake
 from migrator.environment.state import Again, Run, RunAgain
 from migrator.errors import (
     AccessRefused,
@@ -99,13 +100,17 @@ def translate(error: BaseException, config: Config, *, changed: bool = False) ->
     else:
         message = "env.py failed after migrations had run" if changed else f"{file or 'env.py'} failed"
         detail = f"{type(error).__name__}: {_one_line(error)}"
+    advice = (
+        advice_on_namesake(error)
+        or "Correct it, or the settings that it reads; --verbose shows the traceback."
+    )
     kind = MigrationFailed if changed else ConfigurationError
     return kind(
         message,
         details=(detail,) if detail else (),
         file=file,
         line=line,
-        next_step=f"Correct it, or the settings that it reads; --verbose shows the traceback.{nothing}",
+        next_step=f"{advice}{nothing}",
     )
 
 

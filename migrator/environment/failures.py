@@ -12,6 +12,7 @@ from migrator.database import lost
 from migrator.dialects import ErrorKind, ServerError
 from migrator.environment.advice import advice_for
 from migrator.environment.listing import relative
+from migrator.environment.namesake import advice_on_namesake
 from migrator.environment.state import Run, StepRun, TargetRun
 from migrator.errors import (
     AccessRefused,
@@ -47,10 +48,7 @@ def describe_failure(
         failure: MigratorError = MigrationFailed(
             message or "env.py failed",
             details=(f"{type(error).__name__}: {_one_line(error)}",),
-            next_step=_after_the_part(step_run, target)
-            + "The same image will fail again. Correct the revision, build again."
-            if step_run
-            else "Correct env.py, build again.",
+            next_step=_after_the_part(step_run, target) + _correct(error, step_run),
         )
         return _placed(failure, error, step_run)
     if found.kind is ErrorKind.CONNECTION_LOST:
@@ -117,7 +115,8 @@ def unloadable(error: Exception, script: ScriptDirectory, run: Run) -> MigratorE
         details=(f"{type(cause).__name__}: {_one_line(cause)}",),
         file=file,
         line=line,
-        next_step=f"The same image will fail again. Correct the file, build again.{nothing}",
+        next_step=f"The same image will fail again. {advice_on_namesake(cause) or 'Correct the file, build again.'}"
+        f"{nothing}",
     )
 
 
@@ -243,6 +242,14 @@ def _advice(found: ServerError, step_run: StepRun | None, target: TargetRun | No
                 "then run the same command again (docs/recipes.md#concurrent-index)."
             )
     return _after_the_part(step_run, target) + advice_for(found)
+
+
+def _correct(error: BaseException, step_run: StepRun | None) -> str:
+    if step_run is None:
+        return advice_on_namesake(error) or "Correct env.py, build again."
+    return (
+        f"The same image will fail again. {advice_on_namesake(error) or 'Correct the revision, build again.'}"
+    )
 
 
 def _after_the_part(step_run: StepRun | None, target: TargetRun | None) -> str:
