@@ -47,7 +47,7 @@ class ConfiguredDatabase:
         """The same with user and password as its secret file holds them now; itself, where nothing is new.
 
         Only these may change while a command runs: a file that names another host or database by now is not
-        followed, for the run has said, and perhaps changed, which one it is about.
+        followed, for the run has said, and perhaps changed, which one it is about. The driver stays, too.
         """
         origin = self.origin.reread() if self.origin is not None else None
         if origin is None or origin is self.origin:
@@ -57,9 +57,15 @@ class ConfiguredDatabase:
             url = urls.parse(text, origin.source)
         except ConfigurationError:
             return self
-        if _without_login(url) != _without_login(self.url):
+        if _place(url) != _place(self.url):
             return self
-        return dataclasses.replace(self, url=url, given=SecretStr(text), origin=origin)
+        scheme = self.given.get_secret_value().partition("://")[0]
+        return dataclasses.replace(
+            self,
+            url=url.set(drivername=self.url.drivername),
+            given=SecretStr(f"{scheme}://{text.partition('://')[2]}"),
+            origin=origin,
+        )
 
     @property
     def for_project(self) -> str:
@@ -103,8 +109,11 @@ def configured_database(
     return _from_parts(variables, DATABASE_PARTS, {"DB_HOST", "DB_NAME"}) or _from_libpq(variables)
 
 
-def _without_login(url: URL) -> URL:
-    return url._replace(username=None, password=None)
+def _place(url: URL) -> URL:
+    """``url`` without who connects to it, and by which driver."""
+    backend = url.get_backend_name()
+    port = url.port or (urls.DEFAULT_PORTS.get(backend) if url.host else None)
+    return url._replace(drivername=backend, username=None, password=None, port=port)
 
 
 def _with_variable(given: Given, variable: str) -> Given:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from migrator import urls
 
 if TYPE_CHECKING:
     from migrator.configured import ConfiguredDatabase
@@ -27,8 +29,12 @@ class Rotation:
     def __hash__(self) -> int:
         return hash(Rotation)
 
+    def __deepcopy__(self, _memo: object) -> Rotation:
+        """The same: whoever masks what is read for the one must learn what is read for the other."""
+        return self
+
     def __reduce__(self) -> tuple[type[Rotation], tuple[()]]:
-        """A copy, in another process too, begins with what the file holds then."""
+        """In another process it begins with what the file holds then."""
         return Rotation, ()
 
     def now(self, first: ConfiguredDatabase) -> ConfiguredDatabase:
@@ -60,7 +66,8 @@ class Rotation:
 
         ``env.py`` makes its engine once, and the verdict is asked on a new connection when the migrations are
         done, which may be long after a token of fifteen minutes has expired. Engines with credentials that
-        never came from the file are left alone, and so is another server with the same login.
+        never came from the file are left alone, and so is another server with the same login. Another database
+        of the same server is not: a login is the server's, and an ``env.py`` may go from tenant to tenant.
 
         :param read: the configured database as it is now.
         """
@@ -75,7 +82,9 @@ class Rotation:
             now = read()
             if now is None or (named.get("user"), named.get("password")) not in self._earlier:
                 return
-            if named.get("host") == dialect.create_connect_args(now.url)[1].get("host"):
+            usual_port = urls.DEFAULT_PORTS.get(now.url.get_backend_name(), 0)
+            expected = dialect.create_connect_args(now.url)[1]
+            if _server(named, usual_port) == _server(expected, usual_port):
                 named["user"], named["password"] = _login(now)
 
         event.listen(Engine, "do_connect", on_connect)
@@ -83,6 +92,12 @@ class Rotation:
             yield
         finally:
             event.remove(Engine, "do_connect", on_connect)
+
+
+def _server(arguments: Mapping[str, Any], usual_port: int) -> tuple[str, ...]:
+    """Where a driver's ``connect`` leads with these arguments, whichever driver it is."""
+    given = {"port": usual_port, **{name: value for name, value in arguments.items() if value}}
+    return tuple(str(given.get(name, "")) for name in ("host", "port", "unix_socket", "service"))
 
 
 def _login(database: ConfiguredDatabase) -> tuple[str | None, str | None]:

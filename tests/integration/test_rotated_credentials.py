@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from migrator import ExitCode, Settings, load_settings
 from tests.harness import Completed, Database, Project, Revision, Role, query, table_revisions, wait_until
 from tests.integration.proving import gate
+from tests.servers.proxy import proxy
 
 MakeProject = Callable[..., Project]
 NOT_YET = "not ready: password authentication failed"
@@ -184,14 +185,39 @@ def test_settings_are_as_equal_and_as_copyable_as_before(rotated: Rotated) -> No
     assert str(copied.database and copied.database.url.password) == rotated.passwords[-1]
 
 
+def connecting_to(url: URL) -> str:
+    """Statements of a revision that tell by which password they were let in there."""
+    return (
+        f"try:\n    sa.create_engine({url.render_as_string(hide_password=False)!r}).connect()\n"
+        "    print('it was the new password', flush=True)\n"
+        "except sa.exc.OperationalError:\n    print('it was the old password', flush=True)"
+    )
+
+
 def test_another_server_with_the_same_login_never_gets_the_new_password(
     project: MakeProject, rotated: Rotated
 ) -> None:
     host = str(make_url(rotated.url).host)
     same_login = make_url(rotated.url).set(host={"localhost": "127.0.0.1"}.get(host, "localhost"))
-    body = (
-        f"try:\n    sa.create_engine({same_login.render_as_string(hide_password=False)!r}).connect()\n"
-        "except sa.exc.OperationalError:\n    print('the old password was sent there', flush=True)"
-    )
-    done = rotated_before(body, project, rotated)
-    assert "the old password was sent there" in done.output
+    done = rotated_before(connecting_to(same_login), project, rotated)
+    assert "it was the old password" in done.output
+
+
+def test_another_port_of_the_same_host_never_gets_the_new_password(
+    project: MakeProject, rotated: Rotated
+) -> None:
+    url = make_url(rotated.url)
+    assert url.host
+    assert url.port
+    with proxy(url.host, url.port) as elsewhere:
+        done = rotated_before(connecting_to(url.set(port=elsewhere.port)), project, rotated)
+    assert "it was the old password" in done.output
+
+
+def test_another_database_of_the_same_server_gets_the_new_password_for_the_same_login(
+    project: MakeProject, rotated: Rotated, new_database: Callable[..., Database]
+) -> None:
+    tenant = new_database(owner=rotated.role.name)
+    there = make_url(rotated.url).set(database=tenant.name)
+    done = rotated_before(connecting_to(there), project, rotated)
+    assert "it was the new password" in done.output
