@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TypeVar
 
 from migrator import environment
 from migrator.database import connection_error
 from migrator.environment import LearnSecret, Reading, Run, TargetRun
-from migrator.errors import (
-    DatabaseUnreachable,
-    MigratorError,
-    VerificationFailed,
-)
+from migrator.errors import AccessRefused, DatabaseUnreachable, MigratorError, VerificationFailed
 from migrator.events import Reporter
 from migrator.job import Supervision, execute_until_settled
 from migrator.preflight import check_before_connecting
@@ -40,7 +37,8 @@ def status_and_obstacles(
     settings: Settings, report: Reporter, give_up: GiveUp | None = None
 ) -> tuple[Status, tuple[MigratorError, ...]]:
     """:func:`status`, and what a run that changes something would refuse there: a pooler, several nodes."""
-    with Stopping(settings.deadline, give_up) as stopping:
+    following = settings.rotation.followed_by_engines(lambda: settings.database)
+    with Stopping(settings.deadline, give_up) as stopping, following:
         state = look(settings, report, stopping)
         return _status(state, settings), environment.obstacles(state)
 
@@ -135,9 +133,14 @@ class EnvironmentLook:
         self._settings = settings
         self._report = report
         self._stopping = stopping
+        self._begun = time.monotonic()
         self._state: Run | None = None
 
     def read(self, *, holder: bool) -> Status:
+        with self._settings.rotation.followed_by_engines(lambda: self._settings.database):
+            return self._read()
+
+    def _read(self) -> Status:
         if self._state is None:
             check_before_connecting(self._settings, "upgrade", "heads")
             self._state = look(self._settings, self._report, self._stopping)
@@ -145,4 +148,12 @@ class EnvironmentLook:
         try:
             return _status(self._state, self._settings)
         except DatabaseUnreachable as error:
-            raise NotYet("; ".join(error.details) or error.message) from error
+            raise _not_yet(error) from error
+        except AccessRefused as error:
+            if time.monotonic() - self._begun >= self._settings.auth_grace:
+                raise
+            raise _not_yet(error) from error
+
+
+def _not_yet(error: MigratorError) -> NotYet:
+    return NotYet("; ".join(error.details) or error.message)

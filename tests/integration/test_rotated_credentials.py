@@ -11,7 +11,17 @@ import pytest
 from sqlalchemy import URL, make_url
 
 from migrator import ExitCode, Settings, load_settings
-from tests.harness import Completed, Database, Project, Revision, Role, query, table_revisions, wait_until
+from tests.harness import (
+    SYNC_ENV,
+    Completed,
+    Database,
+    Project,
+    Revision,
+    Role,
+    query,
+    table_revisions,
+    wait_until,
+)
 from tests.integration.proving import gate
 from tests.servers.proxy import proxy
 
@@ -159,6 +169,25 @@ def rotated_before(body: str, project: MakeProject, rotated: Rotated) -> Complet
     done = run.wait()
     assert done.returncode == 0, done.output
     return done
+
+
+@pytest.mark.parametrize(
+    "env", [SYNC_ENV, f"{SYNC_ENV}# It might set search_path.\n"], ids=["files", "env.py"]
+)
+def test_who_waits_for_head_goes_on_with_the_password_of_now(
+    project: MakeProject, rotated: Rotated, env: str
+) -> None:
+    shop = on(project(env, revisions=table_revisions("a1", "b2")), rotated)
+    shop.migrator("upgrade", "a1", check=True)
+    run = shop.start("wait", "--for", "head", "--wait-timeout", "10m", "--auth-grace", "10m")
+    run.wait_for_line("at a1, wanted b2")
+    rotated.change_on_server()
+    run.wait_for_line("not ready: .*password authentication failed")
+    rotated.write(rotated.url)
+    shop.migrator("upgrade", check=True)
+    done = run.wait()
+    assert done.returncode == 0, done.output
+    assert not [one for one in rotated.passwords if one in done.output]
 
 
 def test_an_engine_with_credentials_of_its_own_keeps_them(
