@@ -289,6 +289,12 @@ class Dialect(Protocol):
     def outlives_rollback(self, raw: RawConnection) -> bool:
         """Before a ROLLBACK: has the transaction changed something that it does not undo? Changes nothing."""
 
+    def database_in_use(self, raw: RawConnection) -> str:
+        """The database that names lead to now, where a statement can choose another; else an empty string."""
+
+    def use_database(self, raw: RawConnection, database: str) -> None:
+        """Let names lead to ``database``, as ``database_in_use`` called it."""
+
     def waits_for_snapshots(self, statement: str) -> bool:
         """Whether this statement, outside a transaction, waits for old ones to end (a concurrent index build)."""
 

@@ -229,6 +229,13 @@ class MySQL:
     def outlives_rollback(self, raw: RawConnection) -> bool:
         return outlives_rollback(raw)
 
+    def database_in_use(self, raw: RawConnection) -> str:
+        ((database,),) = rows(raw, f"SELECT {_DATABASE}")
+        return text(database)
+
+    def use_database(self, raw: RawConnection, database: str) -> None:
+        rows(raw, f"USE {identifier(database)}")
+
     def waits_for_snapshots(self, statement: str) -> bool:
         return False
 

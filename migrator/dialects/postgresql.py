@@ -19,6 +19,7 @@ from migrator.dialects import (
     rows,
     sockets,
 )
+from migrator.dialects.one_database import OneDatabase
 from migrator.dialects.postgresql_activity import activity_of, holder_where
 from migrator.dialects.postgresql_errors import read_error
 from migrator.dialects.standard_sql import identifier, literal
@@ -92,7 +93,7 @@ def _lock_row(key: LockKey) -> str:
     )
 
 
-class PostgreSQL:
+class PostgreSQL(OneDatabase):
     """See :class:`migrator.dialects.Dialect`."""
 
     name: ClassVar[str] = "postgresql"

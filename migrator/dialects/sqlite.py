@@ -22,6 +22,7 @@ from migrator.dialects import (
     sqlite_unseen,
 )
 from migrator.dialects import sqlite_lock as sidecar
+from migrator.dialects.one_database import OneDatabase
 from migrator.dialects.sqlite_errors import read_error
 from migrator.dialects.standard_sql import identifier, literal
 from migrator.dialects.unwrapped import driver_connection
@@ -48,7 +49,7 @@ _READING = ("SELECT", "PRAGMA", "EXPLAIN", "VALUES")
 _ENDING = ("COMMIT", "END", "ROLLBACK")
 
 
-class SQLite:
+class SQLite(OneDatabase):
     """See :class:`migrator.dialects.Dialect`.
 
     SQLite can undo DDL, but Python's driver begins a transaction only before INSERT, UPDATE and DELETE. So one

@@ -178,6 +178,13 @@ class Unlocked:
     def outlives_rollback(self, raw: RawConnection) -> bool:
         return False
 
+    def database_in_use(self, raw: RawConnection) -> str:
+        return self._known.database_in_use(raw) if self._known is not None else ""
+
+    def use_database(self, raw: RawConnection, database: str) -> None:
+        if self._known is not None:
+            self._known.use_database(raw, database)
+
     def waits_for_snapshots(self, statement: str) -> bool:
         return False
 

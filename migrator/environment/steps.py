@@ -238,9 +238,10 @@ class Steps:
             earlier = target.steps.get(step.revision)
             step_run = StepRun(step, number, len(steps), tries=earlier.tries if earlier else 0)
             target.steps[step.revision] = step_run
+        home = held.dialect.database_in_use(held.raw) if planned else ""
         for planned_step, step in zip(planned, steps, strict=True):
             step_run = target.steps[step.revision]
-            tries = Tries(run, context, held, target, step_run, self._begin_step)
+            tries = Tries(run, context, held, target, step_run, self._begin_step, home)
             planned_step.migration_fn = tries.until_done(planned_step.migration_fn)
             self._current = step_run
             run.changed = True

@@ -16,7 +16,7 @@ from migrator.dialects import ErrorKind, ServerError
 from migrator.environment.failures import describe_failure
 from migrator.environment.forked import children_end_here
 from migrator.environment.state import Held, Run, StepRun, TargetRun
-from migrator.events import StepRetried, StepStarted
+from migrator.events import Notice, StepRetried, StepStarted
 from migrator.results import Activity, Blocker
 
 RETRY_KINDS = (ErrorKind.LOCK_TIMEOUT, ErrorKind.DEADLOCK)
@@ -35,6 +35,7 @@ class Tries:
     """The tries of one step.
 
     :param begin: called at the beginning of each try, to name the session after the revision.
+    :param home: the database that the session is in between two steps, where a revision can choose another.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Tries:
         target: TargetRun,
         step_run: StepRun,
         begin: Callable[[Held, StepRun], None],
+        home: str,
     ) -> None:
         self._run = run
         self._context = context
@@ -52,6 +54,7 @@ class Tries:
         self._target = target
         self._step_run = step_run
         self._begin = begin
+        self._home = home
         self._trouble_since: float | None = None
 
     def until_done(self, migrate: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,6 +68,7 @@ class Tries:
                     with children_end_here():
                         migrate(**arguments)
                     self._step_run.running = False
+                    self._go_home()
                     return
                 except Exception as error:
                     pause = self._pause_after(error)
@@ -93,6 +97,7 @@ class Tries:
         blockers = step_run.blockers = run.supervisor.step_ended()
         with contextlib.suppress(Exception):  # of a connection that is gone, as `error` tells
             held.restore_lock_timeout()
+            self._go_home()
         found = held.dialect.read_error(error)
         if found is None or found.kind not in RETRY_KINDS or not self._may_begin_anew():
             return None
@@ -109,6 +114,20 @@ class Tries:
             raise failure from error
         self._report(found, blockers, pause, left)
         return pause
+
+    def _go_home(self) -> None:
+        """Undo the revision's ``USE``: Alembic would look for its version row, or move another's, over there."""
+        dialect, raw = self._held.dialect, self._held.raw
+        left_in = dialect.database_in_use(raw) if self._home else ""
+        if left_in == self._home:
+            return
+        dialect.use_database(raw, self._home)
+        revision = self._step_run.step.revision
+        self._run.report(
+            Notice(
+                "database", f"{revision} left the session in {left_in or 'none'}; it is in {self._home} again"
+            )
+        )
 
     def _may_begin_anew(self) -> bool:
         """Alembic has a transaction for this revision alone, and all of it can be rolled back."""

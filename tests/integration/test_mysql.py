@@ -315,6 +315,77 @@ def test_two_databases_of_one_server_migrate_at_the_same_time(
     run.kill()
 
 
+# Another database by USE
+
+
+def version_table_at(database: MariaDBDatabase, revision: str) -> None:
+    """Another project's version table, or that of another tenant with the same history."""
+    database.query("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY)")
+    database.query(f"INSERT INTO alembic_version VALUES ('{revision}')")
+
+
+@on_both
+@pytest.mark.parametrize("begun_at", ["base", "a1"])
+def test_a_revision_that_goes_to_another_database_leaves_the_next_and_the_bookkeeping_in_theirs(
+    project: MakeProject,
+    database: MariaDBDatabase,
+    new_database: Callable[..., MariaDBDatabase],
+    begun_at: str,
+) -> None:
+    other = new_database()
+    version_table_at(other, "a1")
+    going = f'op.execute("USE {other.name}")\nop.execute("CREATE TABLE there (id int)")'
+    if begun_at == "base":
+        made = project(revisions=[Revision("b2", None, going), table_revision("c3", "b2")])
+    else:
+        made = project(revisions=[table_revision("a1", None)])
+        made.migrator("upgrade", check=True)
+        made.add(Revision("b2", "a1", going), table_revision("c3", "b2"))
+    done = made.migrator("upgrade")
+    assert done.returncode == 0, done.output
+    assert (database.revisions, other.revisions) == (["c3"], ["a1"])
+    assert ("t_c3" in database.tables, other.tables) == (True, ["there"])
+    assert f"b2 left the session in {other.name}; it is in {database.name} again" in done.stderr
+
+
+def test_a_revision_that_fails_in_another_database_is_begun_again_in_its_own(
+    project: MakeProject, database: MariaDBDatabase, new_database: Callable[..., MariaDBDatabase]
+) -> None:
+    """With an ``env.py`` that keeps its connection for the next time that it is run."""
+    other = new_database()
+    version_table_at(other, "a1")
+    kept = """\
+import sys
+from alembic import context
+from sqlalchemy import create_engine, pool
+
+if not hasattr(sys, "kept_connection"):
+    engine = create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
+    sys.kept_connection = engine.connect()
+context.configure(connection=sys.kept_connection)
+with context.begin_transaction():
+    context.run_migrations()
+"""
+    database.query("CREATE TABLE mine (id int PRIMARY KEY)")
+    other.query("CREATE TABLE held (id int PRIMARY KEY)")
+    other.query("INSERT INTO held VALUES (1)")
+    body = f"""
+op.execute("INSERT INTO mine VALUES (1)")
+op.execute("USE {other.name}")
+op.execute("UPDATE held SET id = 2")
+"""
+    made = project(kept, [Revision("a1", None, "pass")])
+    made.migrator("upgrade", check=True)
+    made.add(Revision("b2", "a1", body))
+    with transaction(other, "UPDATE held SET id = 3"):
+        run = made.start("upgrade")
+        run.wait_for_line("again")
+    done = run.wait()
+    assert done.returncode == 0, done.output
+    assert (database.revisions, other.revisions) == (["b2"], ["a1"])
+    assert database.query("SELECT id FROM mine") == [(1,)]
+
+
 # Sessions
 
 
