@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from migrator.errors import ExitCode, MigratorError
-from migrator.events import Notice
+from migrator.events import Notice, StepFinished, StepStarted
 from migrator.report.output import Output, colour_wanted, live_wanted, on_github
 from migrator.report.safe import JsonObject, Redact, redacted, redacted_error
 from migrator.report.text import TextReport
@@ -19,7 +19,7 @@ from migrator.report.text import TextReport
 if TYPE_CHECKING:
     from migrator.events import DatabaseReady, Event
     from migrator.report.json_lines import JsonLinesReport
-    from migrator.results import CheckResult, GeneratedRevision, RunResult, Status, Target
+    from migrator.results import CheckResult, GeneratedRevision, RunResult, Status, Step, Target
 
 __all__ = ["Report", "TextReport", "colour_wanted"]
 
@@ -57,6 +57,7 @@ class Report:
         self._redact = redact
         self._environ = environ
         self._termination_log = termination_log
+        self._running: Step | None = None
 
     @classmethod
     def for_process(
@@ -116,6 +117,10 @@ class Report:
 
     def __call__(self, event: Event) -> None:
         """Report an event of the run."""
+        if isinstance(event, StepStarted):
+            self._running = event.step
+        elif isinstance(event, StepFinished):
+            self._running = None
         self._events(event)
 
     def finished(self, result: RunResult) -> None:
@@ -264,7 +269,8 @@ class Report:
         if in_kubernetes:
             from migrator.report import termination
 
-            termination.write(document, self._termination_log)
+            running = redacted(self._running, self._redact)
+            termination.write(document, self._termination_log, running)
         if self._documents:
             import json
 

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from migrator.errors import MigrationFailed
+from migrator.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    LockTimeoutExhausted,
+    MigrationFailed,
+    MigratorError,
+    Terminated,
+    VerificationFailed,
+)
 from migrator.report import termination
 from migrator.report.document import check_document, error_document, run_document, status_document
 from migrator.results import (
@@ -24,6 +32,7 @@ from migrator.results import (
     TargetResult,
 )
 from tests.unit.report_examples import (
+    BACKFILL,
     TARGET,
     applied_result,
     failed_result,
@@ -46,12 +55,13 @@ def test_a_failure_has_every_fact_where_there_is_room() -> None:
     error = migration_failed(
         failed_result(("9a0c12",), (Outcome.APPLIED, Outcome.ROLLED_BACK, Outcome.NOT_TRIED))
     )
+    error.revision, error.message = BACKFILL.revision, BACKFILL.message
     assert decoded(error_document("upgrade", error)) == {
         "exit_code": 20,
         "outcome": "failed",
-        "message": "add orders.placed_at",
+        "message": "b7730e backfill orders.placed_at: " + migration_failed().details[0],
         "next": error.next_step,
-        "revision": "9a0c12",
+        "revision": "b7730e",
         "command": "upgrade",
         "exit_meaning": "a migration failed",
         "at": ["9a0c12"],
@@ -59,7 +69,6 @@ def test_a_failure_has_every_fact_where_there_is_room() -> None:
         "line": 14,
         "sqlstate": "23502",
         "statement": "ALTER TABLE orders ADD COLUMN placed_at timestamptz NOT NULL",
-        "details": ['23502: column "placed_at" of relation "orders" contains null values'],
         "steps": [
             {"revision": "9a0c12", "outcome": "applied", "duration_seconds": 0.0},
             {"revision": "b7730e", "outcome": "rolled back", "duration_seconds": 0.0},
@@ -110,14 +119,15 @@ def test_applied_steps_go_first() -> None:
     loaded = decoded(error_document("upgrade", error))
     assert [step["outcome"] for step in loaded["steps"]] == ["rolled back"]
     assert loaded["statement"]
-    assert loaded["details"]
+    assert "contains null values" in loaded["message"]
 
 
 def test_then_details_and_only_then_the_statement() -> None:
     error = migration_failed(failed_result())
-    error.details = ("23502: contains null values", *("d" * 1000 for _ in range(10)))
+    error.details = ("23502: contains null values", "a hint", *("d" * 1000 for _ in range(10)))
     loaded = decoded(error_document("upgrade", error))
-    assert loaded["details"][0] == "23502: contains null values"
+    assert loaded["message"] == "9a0c12 add orders.placed_at: 23502: contains null values"
+    assert loaded["details"][0] == "a hint"
     assert len(loaded["details"]) == 3
     assert "steps" not in loaded
     assert loaded["statement"].startswith("ALTER TABLE")
@@ -145,10 +155,13 @@ def test_it_never_exceeds_the_limit_and_stays_valid(text: str, length: int, name
     assert loaded["exit_code"] == 20
     assert loaded["outcome"] == "failed"
     if name not in ("message", "all"):
-        assert loaded["message"] == "add orders.placed_at"
+        assert "add orders.placed_at" in loaded["message"]
     if name not in ("revision", "all"):
         assert loaded["revision"] == "9a0c12"
-    if name in ("message", "next_step", "revision"):
+        assert loaded["message"].startswith("9a0c12 ")
+    if name in ("statement", "next_step", "file"):
+        assert "contains null values" in loaded["message"]
+    if name in ("next_step", "revision"):
         shown = loaded[{"next_step": "next"}.get(name, name)]
         assert shown.startswith(text)
         assert len(shown) > 20
@@ -171,7 +184,58 @@ def test_a_database_at_thousands_of_heads_leaves_room_for_the_message() -> None:
     result = dataclasses.replace(
         failed_result(), targets=(TargetResult(TARGET, (), tuple(f"{n:012x}" for n in range(1000))),)
     )
-    assert decoded(error_document("upgrade", migration_failed(result)))["message"] == "add orders.placed_at"
+    loaded = decoded(error_document("upgrade", migration_failed(result)))
+    assert "contains null values" in loaded["message"]
+    assert loaded["file"]
+
+
+STOPPED = {
+    "a deadline": DeadlineExceeded("the deadline of 3 s passed; the running statement was cancelled"),
+    "a signal": Terminated("stopped by SIGTERM"),
+    "a broken connection": ConnectionLost("the connection was lost", details=("server closed it",)),
+}
+
+
+@pytest.mark.parametrize("error", STOPPED.values(), ids=STOPPED)
+def test_what_stops_a_run_is_told_with_the_revision_that_was_at_work(error: MigratorError) -> None:
+    error.result = failed_result(("9a0c12",), (Outcome.APPLIED, Outcome.ROLLED_BACK, Outcome.NOT_TRIED))
+    loaded = decoded(error_document("upgrade", error))
+    said = ": ".join([error.message, *error.details])
+    assert loaded["message"] == f"b7730e backfill orders.placed_at: {said}"
+    assert (loaded["revision"], loaded["file"]) == (BACKFILL.revision, BACKFILL.file)
+    error.result = failed_result(("9a0c12",), (Outcome.APPLIED, Outcome.NOT_TRIED, Outcome.NOT_TRIED))
+    loaded = decoded(error_document("upgrade", error))
+    assert (loaded["message"], loaded["revision"]) == (error.message, None)
+
+
+def test_what_ended_by_force_is_told_with_the_step_that_was_at_work() -> None:
+    error = DeadlineExceeded("the deadline of 3 s passed", details=("ended by force",))
+    loaded = json.loads(termination.message(error_document("upgrade", error), BACKFILL))
+    assert loaded["message"] == "b7730e backfill orders.placed_at: the deadline of 3 s passed: ended by force"
+    assert loaded["revision"] == "b7730e"
+    other = json.loads(termination.message(error_document("upgrade", MigrationFailed("m")), BACKFILL))
+    assert (other["message"], other["revision"]) == ("m", None)
+
+
+def test_a_verdict_names_no_revision_as_if_it_had_failed() -> None:
+    error = VerificationFailed("env.py ended without an error, but the database is at base and not at c41b77")
+    error.result = failed_result()
+    loaded = decoded(error_document("upgrade", error))
+    assert (loaded["message"], loaded["revision"]) == (error.message, None)
+
+
+def test_a_lock_timeout_says_its_revision_once() -> None:
+    error = LockTimeoutExhausted(
+        "add orders.placed_at: lock timeout, 3 tries",
+        details=("55P03: canceling statement due to lock timeout", "blocked by pid 812"),
+        revision="9a0c12",
+    )
+    error.result = failed_result()
+    loaded = decoded(error_document("upgrade", error))
+    assert loaded["message"] == (
+        "9a0c12 add orders.placed_at: lock timeout, 3 tries: 55P03: canceling statement due to lock timeout"
+    )
+    assert loaded["details"] == ["blocked by pid 812"]
 
 
 def test_it_replaces_what_the_file_held(tmp_path: Path) -> None:
