@@ -153,6 +153,10 @@ def connection_error(found: ServerError, where: str, source: str, *, changed: bo
     """
     nothing = "" if changed else " Nothing was changed."
     details = (f"{where}: {found}", *found.further)
+    if found.kind.about_tls:
+        from migrator.tls import tls_error
+
+        return tls_error(found, where, source, nothing)
     if found.kind in (ErrorKind.REFUSED, ErrorKind.DENIED):
         return AccessRefused(
             "the server refused the connection",

@@ -37,6 +37,10 @@ class ErrorKind(enum.Enum):
     READ_ONLY = "the server is read-only"
     POOLER = "a connection pooler that takes no transactions"
     REFUSED = "authentication refused"
+    TLS_FILE = "a file for TLS cannot be used"
+    TLS_HOST = "the certificate is for another host"
+    TLS_UNTRUSTED = "the certificate is not trusted"
+    TLS_MISSING = "there is no TLS"
     DENIED = "permission denied"
     DISK_FULL = "disk full"
     CANCELLED = "cancelled"
@@ -59,6 +63,13 @@ class ErrorKind(enum.Enum):
         """Whether connecting again may help."""
         return self in _PASSING
 
+    @property
+    def about_tls(self) -> bool:
+        """The two sides did not agree on TLS; connecting again does not help."""
+        return self in _ABOUT_TLS
+
+
+_ABOUT_TLS = (ErrorKind.TLS_FILE, ErrorKind.TLS_HOST, ErrorKind.TLS_UNTRUSTED, ErrorKind.TLS_MISSING)
 
 _PASSING = (
     ErrorKind.CONNECTION_LOST,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import traceback
 from typing import Any
 
@@ -49,16 +51,22 @@ _REFUSED_WORDS = (
     "no pg_hba.conf entry",
     "pg_hba.conf rejects",
     "is not permitted to log in",
-    "certificate verify failed",
-    "does not match host name",
-    "server does not support SSL",
-    "root certificate file",
-    "private key file",
     "unsupported sslmode",
     "invalid sslmode",
     "permission denied for database",
     "wrong password type",
 )
+# libpq's, asyncpg's and OpenSSL's; the first that fits: OpenSSL says "verify failed" of a host name, too.
+_TLS_WORDS = (
+    ("certificate file", ErrorKind.TLS_FILE),
+    ("private key file", ErrorKind.TLS_FILE),
+    ("does not match host name", ErrorKind.TLS_HOST),
+    ("certificate is not valid for", ErrorKind.TLS_HOST),
+    ("certificate verify failed", ErrorKind.TLS_UNTRUSTED),
+    ("server does not support SSL", ErrorKind.TLS_MISSING),
+    ("rejected SSL upgrade", ErrorKind.TLS_MISSING),
+)
+_WHERE = re.compile(r"\A(?:connection failed: )?connection to server .*? failed: (?=.)", re.DOTALL)
 _LOST_WORDS = (
     # psycopg 3, of a pooler that sends why its server has gone as a second answer.
     "results from command",
@@ -93,12 +101,14 @@ def read_error(error: BaseException) -> ServerError | None:
     """See :meth:`migrator.dialects.Dialect.read_error`."""
     found = _driver_error(error)
     if found is None:
-        return _unreachable(error)
+        return _undecodable(error) or _unreachable(error)
     found = _first_of_the_loss(error, found)
     diagnostics = getattr(found, "diag", None)
     sqlstate = str(getattr(found, "sqlstate", None) or getattr(found, "pgcode", None) or "")
     message = getattr(diagnostics, "message_primary", None) or _first_line(found)
     kind = _kind(sqlstate, str(message), str(found), diagnostics)
+    if kind.about_tls:
+        message = _WHERE.sub("", str(message))
     if getattr(error, "connection_invalidated", False) and kind is ErrorKind.OTHER:
         kind = ErrorKind.CONNECTION_LOST
     return ServerError(kind, str(message), sqlstate, _further(diagnostics))
@@ -109,9 +119,41 @@ def _unreachable(error: BaseException) -> ServerError | None:
     if not isinstance(error, OSError):
         return None
     frames = traceback.walk_tb(error.__traceback__)
-    if not any(str(frame.f_globals.get("__name__")).startswith("asyncpg.") for frame, _ in frames):
+    theirs = [frame for frame, _ in frames if str(frame.f_globals.get("__name__")).startswith("asyncpg.")]
+    if not theirs:
         return None
-    return ServerError(ErrorKind.NOT_READY, " ".join(str(error).split()) or "nothing was answered")
+    said = " ".join(str(error).split()) or "nothing was answered"
+    kind = _tls_kind(said) or ErrorKind.NOT_READY
+    if theirs[-1].f_code.co_name == "_parse_connect_dsn_and_args":
+        # Nothing has been connected to yet: what it opens there are the files for TLS.
+        return ServerError(ErrorKind.TLS_FILE, f"{_tls_file()}: {said}")
+    return ServerError(kind, said)
+
+
+def _tls_file() -> str:
+    """The first of the files for TLS that cannot be opened; asyncpg takes them from libpq's variables, too."""
+    for variable in ("PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"):
+        path = os.environ.get(variable)
+        if path:
+            try:
+                open(path, "rb").close()
+            except OSError:
+                return f'{variable}, certificate file "{path}"'
+    path = os.environ.get("PGSSLROOTCERT")
+    return f'PGSSLROOTCERT, certificate file "{path}"' if path else "the certificate file"
+
+
+def _undecodable(error: BaseException) -> ServerError | None:
+    """Of a CA file that may not be read, libpq 18 says what psycopg2 cannot decode: half a sentence, and noise."""
+    if not isinstance(error, UnicodeDecodeError):
+        return None
+    said = error.object.decode(errors="replace")
+    kind = _tls_kind(said)
+    return kind and ServerError(kind, _WHERE.sub("", said.rpartition(":")[0]))
+
+
+def _tls_kind(words: str) -> ErrorKind | None:
+    return next((kind for said, kind in _TLS_WORDS if said in words), None)
 
 
 def _driver_error(error: BaseException) -> BaseException | None:
@@ -154,6 +196,8 @@ def _kind(sqlstate: str, message: str, whole: str, diagnostics: Any) -> ErrorKin
         if found is not None:
             return found
         return ErrorKind.OTHER
+    if tls := _tls_kind(whole):
+        return tls
     if any(words in whole for words in _REFUSED_WORDS):
         return ErrorKind.REFUSED
     if ("role" in whole or "database" in whole) and "does not exist" in whole:

@@ -29,6 +29,9 @@ RACES = (ErrorKind.CATALOG_RACE, ErrorKind.SERIALIZATION, ErrorKind.DEADLOCK, Er
 three of them fails with a duplicate key in a catalog index. Running ``env.py`` again settles it."""
 
 
+_NOT_CONNECTED = (ErrorKind.REFUSED, ErrorKind.POOLER)
+
+
 def classify(error: BaseException, run: Run, config: Config) -> None:
     """Set ``run.again`` or ``run.failure`` for what ``env.py`` raised."""
     if isinstance(error, RunAgain):
@@ -53,7 +56,7 @@ def translate(error: BaseException, config: Config, *, changed: bool = False) ->
     :param changed: migrations have run, so "nothing was changed" would be a lie.
     """
     found = _server_error(error)
-    if found is not None and (found.kind.may_pass or found.kind in (ErrorKind.REFUSED, ErrorKind.POOLER)):
+    if found is not None and (found.kind.may_pass or found.kind.about_tls or found.kind in _NOT_CONNECTED):
         source = "env.py or the settings that it reads"
         return connection_error(found, "env.py connects by itself", source, changed=changed)
     missing = _missing_driver(error) or explained(error)

@@ -42,6 +42,7 @@ ORDER = (
     "disposable",
     "readiness",
     "database",
+    "tls",
     "dialects",
     "embedded",
     "unprivileged",

@@ -1,0 +1,72 @@
+"""What to say where TLS is what stands between us and the server: whose certificate, which file, what next."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from migrator.dialects import ErrorKind, ServerError
+from migrator.errors import AccessRefused, ConfigurationError, MigratorError
+
+_FILE = re.compile(r'(?:file|list) "([^"]+)"')
+_HEADLINES = {
+    ErrorKind.TLS_FILE: "a certificate file for TLS cannot be used",
+    ErrorKind.TLS_HOST: "the server's certificate is for another host name",
+    ErrorKind.TLS_UNTRUSTED: "the server's certificate is not trusted",
+    ErrorKind.TLS_MISSING: "the server offers no TLS, and TLS was required",
+}
+
+
+def tls_error(found: ServerError, where: str, source: str, nothing: str) -> MigratorError:
+    """The error for a connection that failed at TLS.
+
+    :param where: see :func:`migrator.database.connection_error`, as for ``source``.
+    :param nothing: that nothing was changed, or empty.
+    """
+    kind = ConfigurationError if found.kind is ErrorKind.TLS_FILE else AccessRefused
+    details = [f"{where}: {found}", *found.further]
+    if found.kind is ErrorKind.TLS_FILE:
+        details += _state_of_file(found.message)
+    return kind(_HEADLINES[found.kind], details=details, next_step=f"{_next(found.kind, source)}{nothing}")
+
+
+def _next(kind: ErrorKind, source: str) -> str:
+    match kind:
+        case ErrorKind.TLS_FILE:
+            return (
+                f"Mount the file where sslrootcert in {source} (or PGSSLROOTCERT) says, readable for user "
+                f"{os.geteuid()}."
+            )
+        case ErrorKind.TLS_HOST:
+            return (
+                f"Name the host in {source} as the certificate does, or have the certificate made for that name. "
+                "sslmode=verify-ca checks only who signed it."
+            )
+        case ErrorKind.TLS_UNTRUSTED:
+            return (
+                f"Give the certificate of the authority that signed the server's as sslrootcert in {source} "
+                "(or PGSSLROOTCERT)."
+            )
+        case _:
+            return (
+                f"Turn TLS on at the server (ssl = on), or check that {source} names the right one; "
+                "sslmode=prefer does without it."
+            )
+
+
+def _state_of_file(message: str) -> list[str]:
+    """What libpq hides, which calls missing what it may not look for, and garbles what it may not read."""
+    found = _FILE.search(message)
+    if found is None:
+        return []
+    path = Path(found[1])
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        return [f"user {os.geteuid()} may not read {path}"]
+    except IsADirectoryError:
+        return [f"{path} is a folder"]
+    except OSError as error:
+        return [f"{path}: {error.strerror}"]
+    return [f"{path} can be read, and holds none that can be used (PEM was expected)"]
