@@ -108,7 +108,7 @@ def render_sql(settings: Settings, revision: str, direction: str, output: TextIO
     from alembic import command
 
     config = alembic_config(settings, [direction, "--sql", revision], output_buffer=output)
-    with _translated(config), alone(settings), _application(config):
+    with _translated(config, settings), alone(settings), _application(config):
         getattr(command, direction)(config, revision, sql=True)
 
 
@@ -121,7 +121,7 @@ def run_alembic(settings: Settings, arguments: Sequence[str], output: TextIO) ->
     config = alembic_config(settings, list(arguments) or ["--help"], stdout=output, output_buffer=output)
     options: Any = config.cmd_opts
     function, positional, named = options.cmd
-    with _translated(config), alone(settings), _application(config):
+    with _translated(config, settings), alone(settings), _application(config):
         return function(
             config,
             *[getattr(options, name, None) for name in positional],
@@ -140,7 +140,7 @@ def history_lines(
     config = alembic_config(settings, ["history"])
     script = open_scripts(config)
     base, _, head = (rev_range or "base:heads").partition(":")
-    with _translated(config):
+    with _translated(config, settings):
         start, end = base or "base", head or "heads"
         if current is not None:
             start, end = (",".join(current) if end_ == "current" else end_ for end_ in (start, end))
@@ -162,7 +162,7 @@ def write_revisions(found: Autogenerate, settings: Settings) -> tuple[WrittenRev
         try:
             return found.write()
         except (Exception, SystemExit) as error:
-            failure = translate(error, found.config)
+            failure = translate(error, found.config, settings)
             written = [relative(file) for file in _files(found.config) if file not in before]
             if written:
                 failure.details = (
@@ -178,14 +178,14 @@ def write_revisions(found: Autogenerate, settings: Settings) -> tuple[WrittenRev
 
 
 @contextlib.contextmanager
-def _translated(config: Config) -> Iterator[None]:
+def _translated(config: Config, settings: Settings) -> Iterator[None]:
     """Whatever Alembic, ``env.py`` or a revision raises, as one of our errors."""
     try:
         yield
     except (MigratorError, BrokenPipeError):
         raise
     except (Exception, SystemExit) as error:
-        raise translate(error, config) from error
+        raise translate(error, config, settings) from error
 
 
 def _application(config: Config) -> contextlib.AbstractContextManager[None]:

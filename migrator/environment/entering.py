@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alembic.config import Config
 from alembic.util import CommandError
@@ -10,6 +11,7 @@ from alembic.util import CommandError
 from migrator.database import connection_error
 from migrator.dialects import ErrorKind, ServerError, dialect_named, known
 from migrator.drivers import DRIVERS
+from migrator.environment.asyncpg_url import refused_parameter
 from migrator.environment.failures import no_such_revision, place_in
 from migrator.environment.flask_application import explained
 from migrator.environment.listing import relative
@@ -23,6 +25,9 @@ from migrator.errors import (
     MigrationFailed,
     MigratorError,
 )
+
+if TYPE_CHECKING:
+    from migrator.settings import Settings
 
 RACES = (ErrorKind.CATALOG_RACE, ErrorKind.SERIALIZATION, ErrorKind.DEADLOCK, ErrorKind.LOCK_TIMEOUT)
 """Before the lock is held, other runners do the same at the same moment: ``CREATE SCHEMA IF NOT EXISTS`` from
@@ -41,7 +46,7 @@ def classify(error: BaseException, run: Run, config: Config) -> None:
         run.fail(error, error)
         return
     found = _server_error(error)
-    failure = translate(error, config, changed=run.changed)
+    failure = translate(error, config, run.settings, changed=run.changed)
     if found is not None and found.kind in RACES:
         run.again = RunAgain(Again.CONTENTION, str(found), failure)
     elif found is not None and found.kind.may_pass and not run.changed:
@@ -50,7 +55,9 @@ def classify(error: BaseException, run: Run, config: Config) -> None:
         run.fail(failure, error)
 
 
-def translate(error: BaseException, config: Config, *, changed: bool = False) -> MigratorError:
+def translate(
+    error: BaseException, config: Config, settings: Settings, *, changed: bool = False
+) -> MigratorError:
     """The error for what ``env.py``, Alembic or a revision raised outside a step of ours.
 
     :param changed: migrations have run, so "nothing was changed" would be a lie.
@@ -59,7 +66,7 @@ def translate(error: BaseException, config: Config, *, changed: bool = False) ->
     if found is not None and (found.kind.may_pass or found.kind.about_tls or found.kind in _NOT_CONNECTED):
         source = "env.py or the settings that it reads"
         return connection_error(found, "env.py connects by itself", source, changed=changed)
-    missing = _missing_driver(error) or explained(error)
+    missing = _missing_driver(error) or explained(error) or refused_parameter(error, settings)
     if missing is not None:
         return missing
     file, line = _place(error, config)

@@ -177,3 +177,42 @@ def test_a_ca_file_that_this_user_may_not_read_is_told_as_that(
     assert f"user {os.geteuid()} may not read {ca}" in done.stderr, done.output
     assert "Mount the file" in done.stderr
     assert connect.database.tables == []
+
+
+@pytest.mark.parametrize("of_env_py", [False, True], ids=["configured", "only env.py knows"])
+def test_sslmode_in_a_url_for_asyncpg_is_told_with_what_to_write_instead(
+    project: MakeProject, database: Database, of_env_py: bool
+) -> None:
+    shop = project("async", revisions=table_revisions("a1"))
+    url = f"{database.sqlalchemy_url('asyncpg')}?sslmode=prefer"
+    ini = shop.path / "alembic.ini"
+    if of_env_py:
+        ini.write_text(ini.read_text().replace(database.sqlalchemy_url("asyncpg"), url))
+    told = refused(
+        shop,
+        "upgrade",
+        env={"MIGRATOR_DATABASE_URL": UNSET if of_env_py else url},
+        code=ExitCode.USAGE,
+        says=["asyncpg does not take sslmode", "env.py" if of_env_py else "in MIGRATOR_DATABASE_URL"],
+        then=["instead of sslmode=", "ssl=MODE" if of_env_py else "ssl=prefer"],
+    )
+    assert "env.py failed" not in told.completed.stderr
+
+
+def test_each_parameter_of_libpqs_tls_is_told_at_once(project: MakeProject, database: Database) -> None:
+    shop = project("async", revisions=table_revisions("a1"))
+    url = f"{database.sqlalchemy_url('asyncpg')}?sslmode=prefer&sslrootcert=/etc/shop/ca.pem"
+    refused(
+        shop,
+        "upgrade",
+        env={"MIGRATOR_DATABASE_URL": url},
+        code=ExitCode.USAGE,
+        says=["sslmode", "sslrootcert", "in MIGRATOR_DATABASE_URL"],
+        then=["Write ssl=prefer", "PGSSLROOTCERT"],
+    )
+
+
+def test_what_is_written_instead_of_sslmode_works(project: MakeProject, database: Database) -> None:
+    shop = project("async", revisions=table_revisions("a1"))
+    url = f"{database.sqlalchemy_url('asyncpg')}?ssl=prefer"
+    shop.migrator("upgrade", env={"MIGRATOR_DATABASE_URL": url}, check=True)
