@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from migrator import urls
+from migrator.container import about_localhost, kind_of_container
 from migrator.database import NoAnswer, connection_error, on_new_connection, target_of
 from migrator.dialects import Dialect, ErrorKind, RawConnection, ServerError, ServerFacts, dialect_named
 from migrator.durations import format_duration
@@ -117,10 +118,11 @@ def unanswered(settings: Settings, reason: str, seconds: float, tries: int) -> D
     database = settings.database
     where = f"{urls.describe(database.url)}: " if database is not None else ""
     source = database.source if database is not None else "env.py"
+    about = about_localhost(database.url, reason, kind_of_container()) if database is not None else ()
     return DatabaseUnreachable(
         f"the database did not answer within {format_duration(seconds)} "
         f"({tries} {'try' if tries == 1 else 'tries'})",
-        details=(f"{where}{reason}",),
+        details=(f"{where}{reason}", *about),
         next_step=(
             f"Check that the server is up and that {source} names it; "
             "MIGRATOR_WAIT_TIMEOUT allows more time. Nothing was changed."

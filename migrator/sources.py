@@ -220,15 +220,15 @@ def _from_secrets_directory(
         if explicit:
             raise ConfigurationError(
                 f"the secrets directory {folder} cannot be read: {error.strerror}",
-                details=(f"from {SECRETS_DIRECTORY_VARIABLE}",),
-                next_step=f"Mount it, or unset {SECRETS_DIRECTORY_VARIABLE}.",
+                details=(f"from {SECRETS_DIRECTORY_VARIABLE}, as user {os.geteuid()}",),
+                next_step=f"Mount it, readable for that user, or unset {SECRETS_DIRECTORY_VARIABLE}.",
             ) from error
         return files
     found = dict(files)
     for attribute in names.attributes:
         variable = variable_name(attribute)
         for name in (variable.lower(), variable):
-            if name not in present or (folder / name).is_dir():
+            if name not in present or os.path.isdir(folder / name):
                 continue
             path = str(folder / name)
             secret = _from_file(attribute, path, path, directory, 2)
@@ -237,10 +237,25 @@ def _from_secrets_directory(
                 raise _contradiction(setting_name(attribute), other.source, path)
         if attribute in names.secret and attribute not in found:
             plain = next((name for name in (setting_name(attribute), attribute) if name in present), None)
-            if plain is not None and not (folder / plain).is_dir():
+            if plain is not None and not os.path.isdir(folder / plain):
                 path = str(folder / plain)
                 found[attribute] = _from_file(attribute, path, path, directory, 2)
     return found
+
+
+def closed_secrets_directory() -> tuple[str, ...]:
+    """That the secrets directory is there and this user is shut out, in one sentence; empty: it is not so.
+
+    One that was named in ``MIGRATOR_SECRETS_DIR`` is refused when the settings are read.
+    """
+    may_not = [
+        deed
+        for deed, right in (("read", os.R_OK), ("enter", os.X_OK))
+        if not os.access(SECRETS_DIRECTORY, right)
+    ]
+    if not may_not or not SECRETS_DIRECTORY.is_dir():
+        return ()
+    return (f"{SECRETS_DIRECTORY} is there, and user {os.geteuid()} may not {' or '.join(may_not)} it",)
 
 
 def _from_file(attribute: str, path: str, source: str, directory: Path, rank: int) -> Given:
@@ -263,7 +278,7 @@ def _from_file(attribute: str, path: str, source: str, directory: Path, rank: in
         problem = str(error)
     raise ConfigurationError(
         f"{setting}: the secret file {path}{where} cannot be used: {problem}",
-        next_step="Check that the secret is mounted, and readable for the user that runs migrator.",
+        next_step=f"Check that the secret is mounted, and readable for the user that runs migrator ({os.geteuid()}).",
     )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Driver",
     "address",
     "describe",
+    "named_hosts",
     "parse",
     "redacted",
     "require_driver",
@@ -193,6 +194,11 @@ def _hosts_and_ports(url: URL) -> tuple[list[str], list[str]]:
             ports.append(port)
     ports += [port for port in _several(url.query.get("port")) if port]
     return hosts, ports
+
+
+def named_hosts(url: URL) -> list[str]:
+    """The hosts that the URL names, in whichever way; a directory of a socket is one of them."""
+    return _hosts_and_ports(url)[0]
 
 
 def _several(value: str | tuple[str, ...] | None) -> list[str]:

@@ -17,6 +17,7 @@ from migrator.environment.flask_application import explained
 from migrator.environment.listing import relative
 from migrator.environment.namesake import advice_on_namesake
 from migrator.environment.state import Again, Run, RunAgain
+from migrator.environment.unconfigured import say_if_unconfigured
 from migrator.errors import (
     AccessRefused,
     CheckFailed,
@@ -25,6 +26,7 @@ from migrator.errors import (
     MigrationFailed,
     MigratorError,
 )
+from migrator.sources import closed_secrets_directory
 
 if TYPE_CHECKING:
     from migrator.settings import Settings
@@ -65,7 +67,8 @@ def translate(
     found = _server_error(error)
     if found is not None and (found.kind.may_pass or found.kind.about_tls or found.kind in _NOT_CONNECTED):
         source = "env.py or the settings that it reads"
-        return connection_error(found, "env.py connects by itself", source, changed=changed)
+        failure = connection_error(found, "env.py connects by itself", source, changed=changed)
+        return say_if_unconfigured(failure, settings, advise=False)
     missing = _missing_driver(error) or explained(error) or refused_parameter(error, settings)
     if missing is not None:
         return missing
@@ -115,13 +118,16 @@ def translate(
         or "Correct it, or the settings that it reads; --verbose shows the traceback."
     )
     kind = MigrationFailed if changed else ConfigurationError
-    return kind(
+    failure = kind(
         message,
         details=(detail,) if detail else (),
         file=file,
         line=line,
         next_step=f"{advice}{nothing}",
     )
+    if changed or isinstance(error, (SyntaxError, ImportError)):
+        return failure
+    return say_if_unconfigured(failure, settings, advise=True)
 
 
 def _server_error(error: BaseException) -> ServerError | None:
@@ -176,6 +182,7 @@ def _missing_driver(error: BaseException) -> MigratorError | None:
         return ConfigurationError(
             "no database is configured, and sqlalchemy.url is still the driver://user:pass@localhost/dbname "
             "that alembic init wrote",
+            details=closed_secrets_directory(),
             next_step="Set MIGRATOR_DATABASE_URL (or DATABASE_URL), or correct alembic.ini. Nothing was changed.",
         )
     if type(error).__name__ == "NoSuchModuleError":

@@ -267,3 +267,18 @@ def test_an_asynchronous_env_py_that_alone_knows_its_server_waits_for_it_as_well
     run = shop.migrator("upgrade", "--wait-timeout", "1", env={"MIGRATOR_DATABASE_URL": UNSET})
     assert run.returncode == ExitCode.UNREACHABLE, run.output
     assert "env.py runs again" in run.stderr
+
+
+@pytest.mark.parametrize("command", [("upgrade",), ("wait",), ("wait", "--for", "head")], ids=" ".join)
+def test_in_a_pod_localhost_is_told_as_the_pod_itself(
+    shop: Project, database: Database, closed_port: int, command: tuple[str, ...]
+) -> None:
+    url = url_with(database.url, port=closed_port)
+    refused(
+        shop,
+        *command,
+        env={**QUICK, "MIGRATOR_DATABASE_URL": url, "KUBERNETES_SERVICE_HOST": "10.96.0.1"},
+        code=ExitCode.UNREACHABLE,
+        says=["Connection refused", "in a pod, localhost is the pod itself"],
+        then=["MIGRATOR_DATABASE_URL"],
+    )

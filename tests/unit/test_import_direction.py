@@ -53,6 +53,7 @@ ORDER = (
     "sources",
     "exported",
     "redirected",
+    "container",
     "urls",
     "drivers",
     "redaction",

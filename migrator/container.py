@@ -1,0 +1,52 @@
+"""Whether this runs in a container, where some words mean another thing: ``localhost`` is the container itself."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from migrator import urls
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+_MARKS = (".dockerenv", "run/.containerenv")
+"""Files that Docker and Podman put into each container."""
+
+_IN_A_POD = (
+    "in a pod, localhost is the pod itself: only its own sidecars listen there. A database elsewhere is named "
+    "by its service (NAME.NAMESPACE.svc)"
+)
+_IN_A_CONTAINER = (
+    "in a container, localhost is the container itself. Another container is named by its name, with docker run "
+    "--network; the machine is host.docker.internal (on Linux with --add-host "
+    "host.docker.internal:host-gateway), or localhost with --network host"
+)
+
+
+def kind_of_container(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> str:
+    """``pod`` where Kubernetes announces itself, ``container`` for other engines, empty outside of any."""
+    if environ.get("KUBERNETES_SERVICE_HOST"):
+        return "pod"
+    return "container" if any((root / mark).exists() for mark in _MARKS) else ""
+
+
+def about_localhost(url: URL, reason: str, kind: str) -> tuple[str, ...]:
+    """What to know where nobody listens on the loopback of a container; empty: it is not that.
+
+    :param reason: why there was no connection, in the words of the driver.
+    :param kind: see :func:`kind_of_container`.
+    """
+    if not kind or "refused" not in reason or not any(_is_loopback(host) for host in urls.named_hosts(url)):
+        return ()
+    return (_IN_A_POD if kind == "pod" else _IN_A_CONTAINER,)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"

@@ -1,0 +1,33 @@
+"""What to add to a failure of ``env.py`` where nobody told migrator of a database: that may be all that it misses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrator.errors import MigratorError
+from migrator.sources import closed_secrets_directory
+
+if TYPE_CHECKING:
+    from migrator.settings import Settings
+
+_NONE = (
+    "no database is configured for migrator (by MIGRATOR_DATABASE_URL, DATABASE_URL, DB_*, PG* or a secret file), so "
+    "env.py has to know one by itself"
+)
+_SET_ONE = "If a database is what it misses, set MIGRATOR_DATABASE_URL: env.py gets it as DATABASE_URL, too. "
+
+
+def say_if_unconfigured(failure: MigratorError, settings: Settings, *, advise: bool) -> MigratorError:
+    """``failure`` with what is true of the configuration, where no database is configured.
+
+    :param advise: the failure may come of that.
+    """
+    if settings.database is not None:
+        return failure
+    closed = closed_secrets_directory()
+    failure.details = (*failure.details, _NONE, *closed)
+    if advise:
+        failure.next_step = _SET_ONE + failure.next_step
+    if closed:
+        failure.next_step = f"Let that user read the secrets, or run as one who may. {failure.next_step}"
+    return failure

@@ -1,0 +1,147 @@
+"""Nobody named a database to migrator, and env.py fails: that this is so is said, and which secrets were shut away."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from migrator.errors import ExitCode
+from tests.acceptance.judging import refused
+from tests.harness import UNSET, Completed, Project, clean_environment, table_revisions
+
+MakeProject = Callable[..., Project]
+NONE: Mapping[str, str] = {"MIGRATOR_DATABASE_URL": UNSET}
+READS_A_VARIABLE = """
+import os
+
+from alembic import context
+from sqlalchemy import create_engine
+
+with create_engine(os.environ["SHOP_URL"]).connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+READS_SETTINGS = """
+from pydantic import BaseModel
+
+class Settings(BaseModel):
+    database_url: str
+
+Settings()
+"""
+NO_DATABASE = "no database is configured for migrator"
+
+
+@pytest.fixture
+def shop(project: MakeProject) -> Project:
+    return project(READS_A_VARIABLE, revisions=table_revisions("a1"))
+
+
+@pytest.mark.parametrize("env", [READS_A_VARIABLE, READS_SETTINGS], ids=["KeyError", "ValidationError"])
+def test_an_env_py_that_misses_its_variable_is_told_with_what_migrator_was_given(
+    project: MakeProject, env: str
+) -> None:
+    refused(
+        project(env, revisions=table_revisions("a1")),
+        "upgrade",
+        env=NONE,
+        code=ExitCode.USAGE,
+        says=["Error", NO_DATABASE, "MIGRATOR_DATABASE_URL"],
+        then=["set MIGRATOR_DATABASE_URL", "DATABASE_URL", "--verbose"],
+    )
+
+
+def test_where_a_database_is_configured_nothing_of_the_kind_is_said(shop: Project) -> None:
+    told = refused(shop, "upgrade", code=ExitCode.USAGE, says=["SHOP_URL"], then=["Correct it"])
+    assert NO_DATABASE not in told.completed.stderr
+
+
+def test_an_env_py_that_cannot_connect_is_told_with_what_migrator_was_given(shop: Project) -> None:
+    assert shop.database is not None
+    refused(
+        shop,
+        "upgrade",
+        env={**NONE, "SHOP_URL": shop.database.server.url_of("no_such_database")},
+        code=ExitCode.REFUSED,
+        says=["no_such_database", NO_DATABASE],
+        then=[],
+    )
+
+
+def test_an_import_that_fails_has_nothing_to_do_with_it(project: MakeProject) -> None:
+    shop = project("import no_such_module", revisions=table_revisions("a1"))
+    told = refused(
+        shop, "upgrade", env=NONE, code=ExitCode.USAGE, says=["no_such_module"], then=["Correct it"]
+    )
+    assert NO_DATABASE not in told.completed.stderr
+
+
+OWN_RUN = """
+mount -t tmpfs none /run || exit 77
+mkdir /run/secrets && printf %s "$URL" > /run/secrets/database-url && chmod "$1" /run/secrets || exit 77
+unset URL
+shift
+exec "$@"
+"""
+
+
+def with_secrets(shop: Project, mode: str, *arguments: str) -> Completed:
+    """Run migrator with a ``/run/secrets`` of that mode, as somebody for whom modes hold."""
+    if shutil.which("unshare") is None or shutil.which("setpriv") is None:
+        pytest.skip("there is no unshare(1) or setpriv(1), for a /run of the process's own")
+    assert shop.database is not None
+    rights = "--bounding-set=-dac_override,-dac_read_search"
+    command = [sys.executable, "-m", "migrator", *arguments]
+    ran = subprocess.run(
+        [
+            "unshare",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            OWN_RUN,
+            "sh",
+            mode,
+            "setpriv",
+            rights,
+            *command,
+        ],
+        cwd=shop.path,
+        env=clean_environment({"URL": shop.database.url}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if ran.returncode == 77 or "unshare:" in ran.stderr:
+        pytest.skip(f"no mount namespace here: {ran.stderr.strip()}")
+    return Completed(ran.returncode, ran.stdout, ran.stderr)
+
+
+@pytest.mark.parametrize(
+    ("mode", "deed"), [("000", "read or enter"), ("100", "read")], ids=["closed", "no list"]
+)
+def test_secrets_that_this_user_may_not_read_are_told(shop: Project, mode: str, deed: str) -> None:
+    done = with_secrets(shop, mode, "upgrade")
+    assert done.returncode == ExitCode.USAGE, done.output
+    assert f"/run/secrets is there, and user 0 may not {deed} it" in done.stderr, done.output
+    assert "Let that user read the secrets" in done.stderr
+    assert NO_DATABASE in done.stderr
+
+
+def test_a_secret_whose_folder_may_be_listed_and_not_entered_is_told_by_its_path(shop: Project) -> None:
+    done = with_secrets(shop, "400", "upgrade")
+    assert done.returncode == ExitCode.USAGE, done.output
+    assert "the secret file /run/secrets/database-url cannot be used: Permission denied" in done.stderr
+    assert "readable for the user" in done.stderr
+
+
+def test_secrets_that_may_be_read_are_not_told_of(shop: Project) -> None:
+    done = with_secrets(shop, "700", "status")
+    assert "SHOP_URL" in done.stderr  # the secrets are read, and env.py misses a variable of its own
+    assert NO_DATABASE not in done.stderr
