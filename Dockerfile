@@ -24,6 +24,7 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip,target=/etc/pip.conf \
     && pip --python /opt/build/bin/python install --require-hashes -r requirements-build.lock
 
 COPY pyproject.toml README.md LICENSE ./
+COPY docs/recipes.md docs/troubleshooting.md docs/mysql.md docs/
 COPY migrator migrator
 # Found by its name, not given as a path: then nothing is noted in the package about where the wheel lay. There is only
 # the one that was just made.

@@ -232,6 +232,16 @@ def demo(process: Process) -> ExitCode:
     return ExitCode.OK if run_demo(process.stdout) == 0 else ExitCode.MIGRATION_FAILED
 
 
+@command("explain", json_output=False)
+@click.argument("topic", default="")
+def explain(process: Process, topic: str) -> ExitCode:
+    """Print what the documentation says about TOPIC, as a message has named it; without one, list the topics."""
+    from migrator.explaining import explanation, sections
+
+    process.stdout.write(f"{explanation(topic) if topic else chr(10).join(sections())}\n")
+    return process.answered()
+
+
 @command("current", *CONNECTING)
 @click.option("--check-heads", is_flag=True, help="Exit 3 unless every head is applied.")
 def current(process: Process, check_heads: bool) -> ExitCode:

@@ -153,7 +153,7 @@ def _nothing_ran(state: Run) -> VerificationFailed:
             else "it never called context.configure(connection=…): it started a task and did not wait for it, "
             "or a condition was false",
         ),
-        next_step="Let env.py run the migrations before it returns (docs/troubleshooting.md#nothing-ran).",
+        next_step="Let env.py run the migrations before it returns (migrator explain nothing-ran).",
     )
 
 
@@ -186,7 +186,7 @@ def _not_verified(state: Run, target: TargetRun, truth: Truth) -> VerificationFa
         cause = "the usual cause: SQL before context.configure() began a transaction that nobody commits"
         next_step = (
             "In env.py, commit before context.configure(), or connect with engine.begin() "
-            "(docs/troubleshooting.md#not-verified)."
+            "(migrator explain not-verified)."
         )
     return VerificationFailed(
         f"env.py ended without an error, but the database is at {rows} and not at {goal}",

@@ -84,7 +84,7 @@ def look(
         raise VerificationFailed(
             "env.py ended without running any migration",
             next_step="Let env.py call context.run_migrations() before it returns "
-            "(docs/troubleshooting.md#nothing-ran).",
+            "(migrator explain nothing-ran).",
         )
     return state
 

@@ -70,7 +70,7 @@ class MySQL:
     after_a_part: ClassVar[str] = (
         "MySQL and MariaDB commit each DDL statement by itself, so what is listed as committed is in the "
         "database. Undo that by hand, or complete the revision by hand and record it with migrator stamp; "
-        "then run again (docs/mysql.md#after-a-failure)."
+        "then run again (migrator explain after-a-failure)."
     )
 
     def refuse_url(self, url: URL, source: str) -> None:

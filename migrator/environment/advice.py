@@ -1,4 +1,4 @@
-"""What to do about an error of a migration, by its kind. Each recipe is a section of ``docs/recipes.md``."""
+"""What to do about an error of a migration, by its kind; the recipes are those of ``migrator explain``."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from migrator.dialects import ErrorKind, ServerError
 _SAME_AGAIN = "The same image will fail again. "
 
 _BY_KIND = {
-    ErrorKind.NULL_VALUE: "Add the column nullable, fill it, then set NOT NULL (docs/recipes.md#not-null).",
-    ErrorKind.DUPLICATE_KEY: "Find and merge the duplicates in a revision before this one (docs/recipes.md#unique).",
+    ErrorKind.NULL_VALUE: "Add the column nullable, fill it, then set NOT NULL (migrator explain not-null).",
+    ErrorKind.DUPLICATE_KEY: "Find and merge the duplicates in a revision before this one (migrator explain unique).",
     ErrorKind.FOREIGN_KEY: "Find the rows without a parent, and correct or delete them first "
-    "(docs/recipes.md#foreign-key).",
-    ErrorKind.CHECK_VIOLATED: "Find the rows that break the check, and correct them first (docs/recipes.md#check).",
+    "(migrator explain foreign-key).",
+    ErrorKind.CHECK_VIOLATED: "Find the rows that break the check, and correct them first (migrator explain check).",
     ErrorKind.NEEDS_NO_TRANSACTION: "The statement cannot run in a transaction: put it into "
-    "op.get_context().autocommit_block() (docs/recipes.md#concurrent-index).",
+    "op.get_context().autocommit_block() (migrator explain concurrent-index).",
     ErrorKind.TRANSACTION_ABORTED: "An earlier statement of this revision failed and its error was swallowed: "
     "let it be raised.",
     ErrorKind.NO_TABLE: "A table that the revision needs is missing: check its down_revision, and the schema "
     "that it is looked for in.",
     ErrorKind.NO_COLUMN: "A column that the revision needs is missing: check its down_revision.",
     ErrorKind.ALREADY_EXISTS: "It is there already: made by hand, by another tool, or by an earlier try of this "
-    "revision that was not undone (docs/recipes.md#already-there).",
+    "revision that was not undone (migrator explain already-there).",
     ErrorKind.SYNTAX: "Correct the statement: this server version does not understand it.",
     ErrorKind.TOO_MANY_LOCKS: "The transaction holds more locks than the server has room for: split the revision.",
     ErrorKind.STATEMENT_TIMEOUT: "The statement ran longer than the statement timeout allows: set "
-    "MIGRATOR_STATEMENT_TIMEOUT, or split the work (docs/recipes.md#backfill).",
+    "MIGRATOR_STATEMENT_TIMEOUT, or split the work (migrator explain backfill).",
 }
 
 

@@ -239,7 +239,7 @@ def _advice(found: ServerError, step_run: StepRun | None, target: TargetRun | No
         if found.kind is ErrorKind.ALREADY_EXISTS and f'"{index.name.split(".")[-1]}"' in found.message:
             return (
                 f"DROP INDEX CONCURRENTLY {index.name}; (an earlier build of it failed and left it INVALID), "
-                "then run the same command again (docs/recipes.md#concurrent-index)."
+                "then run the same command again (migrator explain concurrent-index)."
             )
     return _after_the_part(step_run, target) + advice_for(found)
 

@@ -59,7 +59,7 @@ def test_not_null_on_filled_rows_is_told_with_the_way_around(
         then=[
             "The same image will fail again",
             "nullable, fill it, then set NOT NULL",
-            "docs/recipes.md#not-null",
+            "migrator explain not-null",
         ],
         harmless=False,
     )
@@ -101,7 +101,7 @@ def test_the_rows_of_somebody_are_not_quoted(project: MakeProject, database: Dat
         "upgrade",
         code=ExitCode.MIGRATION_FAILED,
         says=["23502", "UPDATE orders SET id = NULL"],
-        then=["docs/recipes.md#not-null"],
+        then=["migrator explain not-null"],
         harmless=False,
     )
     assert "Miller" not in told.completed.output

@@ -39,6 +39,7 @@ ESSENTIALS = {
     "sql": ["[RANGE]", "FROM:TO", "Nothing connects"],
     "config": ["secrets masked", "where it comes from"],
     "demo": ["disposable PostgreSQL"],
+    "explain": ["[TOPIC]", "as a message has named it", "list the topics"],
     "current": ["--check-heads", *CONNECTING],
     "history": ["--rev-range FROM:TO", "--indicate-current", "newest first"],
     "heads": ["--resolve-dependencies", "each branch"],

@@ -197,7 +197,7 @@ def migration_failed(result: RunResult | None = None) -> MigrationFailed:
         details=('23502: column "placed_at" of relation "orders" contains null values',),
         next_step=(
             "The same image will fail again. Add the column nullable, fill it, then set NOT NULL "
-            "(docs/recipes.md#not-null)."
+            "(migrator explain not-null)."
         ),
         revision="9a0c12",
         file="migrations/versions/9a0c12_add_placed_at.py",

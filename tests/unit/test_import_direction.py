@@ -22,6 +22,7 @@ ORDER = (
     "api",
     "checking",
     "demo",
+    "explaining",
     "report",
     "generating",
     "scratch",

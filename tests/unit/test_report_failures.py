@@ -61,7 +61,7 @@ def test_a_failed_migration_says_what_where_what_is_true_now_and_what_next() -> 
         '          23502: column "placed_at" of relation "orders" contains null values\n'
         "state     at 8f2e1a, read on a new connection · rolled back: 9a0c12 · not tried: b7730e, c41b77\n"
         "next      The same image will fail again. Add the column nullable, fill it, then set NOT NULL "
-        "(docs/recipes.md#not-null).\n"
+        "(migrator explain not-null).\n"
         "exit      20 a migration failed\n"
     )
 

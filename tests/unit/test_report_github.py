@@ -53,7 +53,7 @@ def test_the_annotation_marks_the_line_and_says_all_that_the_screen_says() -> No
         '23502: column "placed_at" of relation "orders" contains null values%0A'
         "at 8f2e1a, read on a new connection · rolled back: 9a0c12 · not tried: b7730e, c41b77%0A"
         "The same image will fail again. Add the column nullable, fill it, then set NOT NULL "
-        "(docs/recipes.md#not-null)."
+        "(migrator explain not-null)."
     )
 
 
@@ -126,7 +126,7 @@ def test_the_summary_of_a_failure_has_cause_state_and_next_action() -> None:
         "**Left** part of 9a0c12 ran outside a transaction and was not undone  \n"
         "**Left** INVALID index ix\\_orders\\_placed\\_at on orders\n\n"
         "**Next** The same image will fail again. Add the column nullable, fill it, then set NOT NULL "
-        "\\(docs/recipes.md\\#not-null\\).\n"
+        "\\(migrator explain not-null\\).\n"
     )
 
 
