@@ -7,6 +7,7 @@ import re
 import pytest
 
 from migrator import explaining
+from migrator.redaction import Redactor
 from tests import autogenerate_document, harness, readme
 from tests.harness import Server
 
@@ -63,3 +64,16 @@ def _anchors(document: harness.Path) -> set[str]:
     """Anchors as GitHub makes them from headings."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_no_password_of_an_example_hides_words_of_the_programs_own() -> None:
+    """Whoever copies ``secret`` reads ``/run/***s`` in each message about a secret file."""
+    passwords = set()
+    for document in [harness.REPOSITORY / "README.md", *(harness.REPOSITORY / "docs").glob("*.md")]:
+        passwords |= set(re.findall(r"\w+://\w+:([^@/\s%*…]+)@", document.read_text()))
+    assert passwords - {"PASSWORD"}
+    for password in passwords - {"PASSWORD"}:
+        redactor = Redactor()
+        redactor.add(password)
+        own = "the secret file /run/secrets/database-url cannot be used; password authentication failed for user"
+        assert redactor.redact(own) == own, password

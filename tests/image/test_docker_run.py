@@ -85,7 +85,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def tls_postgres(kept: Owned, authority: Authority) -> Postgres:
     tls = ("--volume", f"{authority.key.parent}:/tls:ro", "--entrypoint", "sh")
     postgres = Postgres(kept, kept.network(), *tls, command=("-c", TLS_SERVER))
-    create_role(postgres.server, Role("shop_owner", "secret"))
+    create_role(postgres.server, Role("shop_owner", "open-s3same"))
     return postgres
 
 
@@ -107,12 +107,12 @@ def shop(
     tls_postgres: Postgres, images: dict[str, str], authority: Authority, tmp_path: Path
 ) -> Iterator[Shop]:
     server = tls_postgres.server
-    query(server.url, "ALTER ROLE shop_owner PASSWORD 'secret'")
+    query(server.url, "ALTER ROLE shop_owner PASSWORD 'open-s3same'")
     query(server.url, "CREATE DATABASE shop OWNER shop_owner")
     shutil.copy(authority.ca, tmp_path / "ca.pem")
     # For the blocks that go on where another has begun.
     (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "database-url").write_text("postgresql://shop_owner:secret@db:5432/shop")
+    (tmp_path / "secrets" / "database-url").write_text("postgresql://shop_owner:open-s3same@db:5432/shop")
     tmp_path.chmod(0o755)
     yield Shop(tls_postgres, images, tmp_path, authority, Database(server, "shop"))
     query(server.url, "DROP DATABASE shop WITH (FORCE)")
@@ -122,7 +122,7 @@ def shop(
 def test_the_commands_of_the_page_work_as_they_stand_there(shop: Shop, block: str) -> None:
     done = shop.follow(block)
     assert "verified" in done.stderr
-    assert "secret@" not in done.output
+    assert "open-s3same" not in done.output
     assert shop.is_at_head
 
 
@@ -176,7 +176,7 @@ def test_the_tool_itself_is_built_as_the_page_says(kept: Owned, tmp_path: Path) 
 
 
 def test_quotes_in_an_env_file_are_told(shop: Shop) -> None:
-    quoted = 'MIGRATOR_DATABASE_URL="postgresql://shop_owner:secret@db:5432/shop"\n'
+    quoted = 'MIGRATOR_DATABASE_URL="postgresql://shop_owner:open-s3same@db:5432/shop"\n'
     (shop.folder / "migrate.env").write_text(quoted)
     options = ("--network", shop.postgres.network, "--env-file", str(shop.folder / "migrate.env"))
     done = docker("run", "--rm", *options, shop.images["shop-migrate"], check=False)
