@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy
 
-from tests.harness import SYNC_ENV, UNSET, Database, Role
+from tests.harness import SYNC_ENV, UNSET, Database, Project, Role, table_revisions
 from tests.integration.proving import (
     ENGINE,
     RUN,
@@ -263,3 +264,20 @@ def test_each_revision_runs_with_our_settings_in_a_transaction_of_its_own(provin
         "migrator c3",
     ]
     assert len({row[4] for row in rows}) == 3
+
+
+@pytest.mark.parametrize("own", ["postgresql+asyncpg", "postgresql+psycopg", "none"])
+def test_an_asynchronous_env_py_needs_its_driver_named_in_one_of_the_two_urls_alone(
+    project: Callable[..., Project], database: Database, own: str
+) -> None:
+    """Where neither names one, it is SQLAlchemy's choice: from 2.1 on psycopg 3, which is both."""
+    shop = project("async", revisions=table_revisions("a1"))
+    ini = shop.path / "alembic.ini"
+    named = ini.read_text().replace("postgresql+asyncpg://", f"{own}://")
+    lines = [line for line in named.splitlines() if not line.startswith("sqlalchemy.url = none")]
+    ini.write_text("\n".join(lines) + "\n")
+    ran = shop.migrator("upgrade", env={"MIGRATOR_DATABASE_URL": database.url})
+    if own == "none" and sqlalchemy.__version__.startswith("2.0."):
+        assert "names no asynchronous driver" in ran.stderr, ran.output
+    else:
+        assert (ran.returncode, database.revisions) == (0, ["a1"]), ran.output
