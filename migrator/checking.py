@@ -36,8 +36,16 @@ def check(
     """
     config = environment.alembic_config(settings, ["heads"])
     locations = environment.script_locations(config)
-    checked = ["configuration", "revision graph", "revisions import", "env.py compiles"]
+    checked = [
+        "configuration",
+        "revision graph",
+        "revisions import",
+        "env.py compiles",
+        "env.py finds its imports",
+    ]
     history, syntax = _history(config), _syntax(locations.environment)
+    # After the history, the reading of which puts prepend_sys_path in force; before the revisions are imported.
+    syntax += _missing_imports(locations.environment, report)
     comparison: _Comparison | None = None
     if models and not history and not syntax:
         # Before any module of the project is imported: one that reads the database's URL does so only once.
@@ -80,6 +88,30 @@ def _syntax(env_py: Path) -> list[Finding]:
     return [
         Finding("env.py", f"syntax error: {text}", environment.relative(env_py), line, "Correct the file.")
     ]
+
+
+def _missing_imports(env_py: Path, report: Reporter) -> list[Finding]:
+    """What is certainly missing is wrong; what may be found after all, once code of the project has run, is told."""
+    findings = []
+    place = environment.relative(env_py)
+    for missing in environment.missing_imports(env_py):
+        if missing.certain:
+            message = (
+                f"it imports {missing.module}, which is neither installed nor where modules are looked for"
+            )
+            findings.append(Finding("env.py", message, place, missing.line, _BRING_IT))
+        else:
+            report(
+                Notice(
+                    "env.py",
+                    f"{place}:{missing.line} imports {missing.module}, which is not found; code that changes sys.path "
+                    "may find it",
+                )
+            )
+    return findings
+
+
+_BRING_IT = "Install it, or copy it beside what prepend_sys_path names; every run would fail."
 
 
 def _models(differences: tuple[Difference, ...], renames: tuple[SuspectedRename, ...]) -> tuple[Finding, ...]:

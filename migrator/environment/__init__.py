@@ -25,6 +25,7 @@ from migrator.environment.failures import place_in
 from migrator.environment.fence import fenced
 from migrator.environment.flask_application import application_context
 from migrator.environment.identity import obstacles
+from migrator.environment.imports import MissingImport, missing_imports
 from migrator.environment.listing import ancestors, pending, relative, unknown_revisions
 from migrator.environment.namesake import advice_on_namesake
 from migrator.environment.script import graph_of, install_lazy_revision_map
@@ -263,6 +264,7 @@ __all__ = [
     "Config",
     "ImportFailure",
     "LearnSecret",
+    "MissingImport",
     "Noted",
     "Reading",
     "Run",
@@ -280,6 +282,7 @@ __all__ = [
     "graph_of",
     "history_lines",
     "import_all",
+    "missing_imports",
     "no_steps",
     "obstacles",
     "open_scripts",

@@ -9,6 +9,7 @@ import pytest
 from migrator.errors import ExitCode
 from tests.acceptance.judging import assert_keeps, contents, refused, valid_document
 from tests.harness import (
+    UNSET,
     Database,
     Project,
     Revision,
@@ -119,6 +120,91 @@ def test_check_finds_several_heads_without_a_database(
     assert told.returncode == ExitCode.CHECK_SAYS_NO, told.output
     assert "two heads: b2 (migrations/versions/b2.py) and b3 (migrations/versions/b3.py)" in told.stdout
     assert "migrator merge b2 b3" in told.stdout
+
+
+MISSING = {
+    "a package of the project's": ("from shop.models import Base", "imports shop,"),
+    "a package of others": ("import no_such_package", "imports no_such_package,"),
+    "a module of a package": ("import billing.models", "imports billing.models,"),
+    "a module below a module": ("import plain.below", "imports plain.below,"),
+    "one of several": ("import os, json, no_such_package", "imports no_such_package,"),
+}
+
+
+@pytest.fixture
+def with_modules(project: MakeProject) -> Callable[[str], Project]:
+    """A project with these lines in front of its env.py, a package ``billing`` and a module ``plain``."""
+
+    def make(lines: str) -> Project:
+        shop = project(revisions=table_revisions("a1"))
+        shop.write("billing/__init__.py", "raise AssertionError('nothing is run')")
+        shop.write("billing/money.py", "raise AssertionError('nothing is run')")
+        shop.write("plain.py", "raise AssertionError('nothing is run')")
+        env = shop.path / "migrations" / "env.py"
+        env.write_text(f"{lines}\n{env.read_text()}")
+        return shop
+
+    return make
+
+
+@pytest.mark.parametrize(("line", "said"), MISSING.values(), ids=MISSING)
+def test_check_offline_finds_what_env_py_imports_and_is_not_there(
+    with_modules: Callable[[str], Project], line: str, said: str
+) -> None:
+    shop = with_modules(f"import os\n{line}")
+    told = shop.migrator("check", "--offline", "--json", env={"MIGRATOR_DATABASE_URL": UNSET})
+    assert told.returncode == ExitCode.CHECK_SAYS_NO, told.output
+    (found,) = valid_document(told)["findings"]
+    assert (found["check"], found["file"], found["line"]) == ("env.py", "migrations/env.py", 2)
+    assert said in found["message"]
+    assert "prepend_sys_path" in found["next"]
+    ran = shop.migrator("upgrade")
+    assert "Module" in ran.stderr or "AssertionError" in ran.stderr, ran.output
+
+
+SOUND = {
+    "one that may be missing": "try:\n    import no_such_package\nexcept ImportError:\n    pass",
+    "one under a condition": "import os\nif 'NEVER' in os.environ:\n    import no_such_package",
+    "one that is only for types": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import no_such_package",
+    "one in a with": "import contextlib\nwith contextlib.suppress(ImportError):\n    import no_such_package",
+    "one in a function": "def later():\n    import no_such_package",
+    "a relative one": "from . import no_such_package",
+    "what is there": "import os.path, billing.money, plain\nfrom alembic import op\nfrom sqlalchemy.orm import Session",
+    "a module that is in no file of its name": "import concurrent.futures, xml.etree.ElementTree",
+}
+
+
+@pytest.mark.parametrize("lines", SOUND.values(), ids=SOUND)
+def test_check_offline_runs_nothing_of_env_py_and_leaves_alone_what_may_be_missing(
+    with_modules: Callable[[str], Project], lines: str
+) -> None:
+    told = with_modules(lines).migrator("check", "--offline", env={"MIGRATOR_DATABASE_URL": UNSET})
+    assert told.returncode == 0, told.output
+    assert "env.py finds its imports" in told.stdout
+    assert "not found" not in told.stderr
+
+
+UNCERTAIN = {
+    "env.py itself": "import sys\nsys.path.insert(0, 'src')\nimport shop",
+    "env.py for Flask": "from flask import current_app\nimport shop",
+    "a module before it": "import paths\nimport shop",
+    "a module of a package before it": "import setting.up\nimport shop",
+}
+
+
+@pytest.mark.parametrize("lines", UNCERTAIN.values(), ids=UNCERTAIN)
+def test_check_offline_only_tells_where_code_may_change_what_is_found(
+    with_modules: Callable[[str], Project], lines: str
+) -> None:
+    shop = with_modules(lines)
+    shop.write("src/shop.py", "")
+    shop.write("paths.py", "import sys\nsys.path.insert(0, 'src')\n")
+    shop.write("setting/up.py", "")
+    shop.write("setting/deep/path.py", "import sys\nsys.path.insert(0, 'src')\n")
+    told = shop.migrator("check", "--offline", env={"MIGRATOR_DATABASE_URL": UNSET})
+    assert told.returncode == 0, told.output
+    place = f"migrations/env.py:{len(lines.splitlines())}"
+    assert f"{place} imports shop, which is not found; code that changes sys.path may find it" in told.stderr
 
 
 def test_check_looks_into_the_database_too(shop: Project, database: Database) -> None:
