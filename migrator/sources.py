@@ -243,21 +243,6 @@ def _from_secrets_directory(
     return found
 
 
-def closed_secrets_directory() -> tuple[str, ...]:
-    """That the secrets directory is there and this user is shut out, in one sentence; empty: it is not so.
-
-    One that was named in ``MIGRATOR_SECRETS_DIR`` is refused when the settings are read.
-    """
-    may_not = [
-        deed
-        for deed, right in (("read", os.R_OK), ("enter", os.X_OK))
-        if not os.access(SECRETS_DIRECTORY, right)
-    ]
-    if not may_not or not SECRETS_DIRECTORY.is_dir():
-        return ()
-    return (f"{SECRETS_DIRECTORY} is there, and user {os.geteuid()} may not {' or '.join(may_not)} it",)
-
-
 def _from_file(attribute: str, path: str, source: str, directory: Path, rank: int) -> Given:
     """What a secret file holds."""
     setting = setting_name(attribute)

@@ -17,7 +17,7 @@ from migrator.environment.flask_application import explained
 from migrator.environment.listing import relative
 from migrator.environment.namesake import advice_on_namesake
 from migrator.environment.state import Again, Run, RunAgain
-from migrator.environment.unconfigured import say_if_unconfigured
+from migrator.environment.unconfigured import closed_secrets_directory, say_if_unconfigured
 from migrator.errors import (
     AccessRefused,
     CheckFailed,
@@ -26,7 +26,6 @@ from migrator.errors import (
     MigrationFailed,
     MigratorError,
 )
-from migrator.sources import closed_secrets_directory
 
 if TYPE_CHECKING:
     from migrator.settings import Settings

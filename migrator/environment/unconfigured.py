@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from migrator.errors import MigratorError
-from migrator.sources import closed_secrets_directory
+from migrator.sources import SECRETS_DIRECTORY
 
 if TYPE_CHECKING:
     from migrator.settings import Settings
@@ -31,3 +32,18 @@ def say_if_unconfigured(failure: MigratorError, settings: Settings, *, advise: b
     if closed:
         failure.next_step = f"Let that user read the secrets, or run as one who may. {failure.next_step}"
     return failure
+
+
+def closed_secrets_directory() -> tuple[str, ...]:
+    """That the secrets directory is there and this user is shut out, in one sentence; empty: it is not so.
+
+    One that was named in ``MIGRATOR_SECRETS_DIR`` is refused when the settings are read.
+    """
+    may_not = [
+        deed
+        for deed, right in (("read", os.R_OK), ("enter", os.X_OK))
+        if not os.access(SECRETS_DIRECTORY, right)
+    ]
+    if not may_not or not SECRETS_DIRECTORY.is_dir():
+        return ()
+    return (f"{SECRETS_DIRECTORY} is there, and user {os.geteuid()} may not {' or '.join(may_not)} it",)
