@@ -2,7 +2,8 @@
 
 ``values.schema.json`` and the table of the chart's README come from ``values.yaml``: a comment ``# -- text`` above
 a key is its description, ``# @schema: {…}`` (a JSON schema as YAML) adds to what its default shows. What settings
-there are comes from ``migrator.settings``, what the exit codes ask for from ``migrator.errors``.
+there are comes from ``migrator.settings``, what the exit codes ask for from ``migrator.errors``. The templates cannot
+read the defaults of values that Helm takes away for a null: ``files/nulls.yaml`` tells them what was there.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ SCHEMA: Final = CHART / "values.schema.json"
 README: Final = CHART / "README.md"
 GUIDE: Final = harness.REPOSITORY / "docs" / "kubernetes.md"
 EXIT_CODES: Final = CHART / "files" / "exit-codes.yaml"
+NULLS: Final = CHART / "files" / "nulls.yaml"
 
 DEFINITIONS: Final[dict[str, Any]] = {
     "duration": {
@@ -107,6 +109,17 @@ class Value:
         free = self.schema is not None and ("additionalProperties" in self.schema or "$ref" in self.schema)
         return isinstance(self.node, yaml.MappingNode) and bool(self.node.value) and not free
 
+    @property
+    def empty(self) -> Any:
+        """What null stands for: the empty value of its kind; None where there is none that would do."""
+        if self.described_keys:
+            return None
+        if isinstance(self.node, yaml.SequenceNode):
+            return None if (self.schema or {}).get("minItems") else []
+        if isinstance(self.node, yaml.MappingNode):
+            return {}
+        return "" if self.default == "" else None
+
 
 def values(text: str | None = None) -> Iterator[Value]:
     """Every key of values.yaml that has a meaning of its own, in its order."""
@@ -172,10 +185,15 @@ def _schema_of(value: Value) -> dict[str, Any]:
     explicit = value.schema or {}
     # Beside $ref, draft 7 ignores everything else.
     if "$ref" in explicit:
-        return {**found, "allOf": [explicit]}
+        return {**found, **_alone_or_null(explicit, value)}
     if "type" not in explicit:
-        found["type"] = _type_of(value.default)
+        kind = _type_of(value.default)
+        found["type"] = kind if value.empty is None else [kind, "null"]
     return {**found, **explicit}
+
+
+def _alone_or_null(reference: dict[str, Any], value: Value) -> dict[str, Any]:
+    return {"allOf": [reference]} if value.empty is None else {"anyOf": [reference, {"type": "null"}]}
 
 
 def _type_of(default: Any) -> str:
@@ -241,6 +259,24 @@ def exit_codes_text() -> str:
     return head + yaml.safe_dump({"codes": rows}, sort_keys=False, allow_unicode=True, width=200)
 
 
+def nulls_text() -> str:
+    """files/nulls.yaml: each value that null takes away, parents first."""
+    rows = []
+    for value in values():
+        row: dict[str, Any] = {"path": list(value.path)}
+        if value.empty is not None:
+            rows.append({**row, "empty": value.empty})
+        elif value.described_keys:
+            rows.append(row)
+        elif value.default is not None:
+            rows.append({**row, "default": json.dumps(value.default)})
+    head = (
+        "# Made by `make chart` from values.yaml: Helm takes away a value that is set to null, with its default.\n"
+        "# empty: what null means there; default: what a refusal names.\n"
+    )
+    return head + yaml.safe_dump({"values": rows}, sort_keys=False, default_flow_style=None, width=200)
+
+
 def exit_codes_table() -> str:
     """The table of the guide."""
     words = {
@@ -266,6 +302,7 @@ def generated() -> dict[Path, str]:
     return {
         SCHEMA: schema_text(),
         EXIT_CODES: exit_codes_text(),
+        NULLS: nulls_text(),
         README: with_block(README, "values", table()),
         GUIDE: with_block(GUIDE, "exit-codes", exit_codes_table()),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -127,7 +128,8 @@ class Helm:
             return values
         self._number += 1
         file = self._home / f"values{self._number}.yaml"
-        file.write_text(yaml.safe_dump(dict(values)))
+        # Which is YAML: Python's writer of that leaves text like 1e3 unquoted, and Helm reads a number.
+        file.write_text(json.dumps(dict(values)))
         return file
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 from copy import deepcopy
@@ -75,6 +76,37 @@ def test_kustomize_sets_the_digest_and_a_name_of_its_own() -> None:
     assert DIGEST not in built.stdout
     assert objects["Job"]["metadata"]["name"] == f"shop-migrate{overlay['nameSuffix']}"
     assert spec["serviceAccountName"] == objects["ServiceAccount"]["metadata"]["name"]
+
+
+STATES = {
+    "just made": ([], False),
+    "suspended": ([("Suspended", "True")], False),
+    "about to fail, its pod still there": ([("FailureTarget", "True")], False),
+    "failed": ([("FailureTarget", "True"), ("Failed", "True")], True),
+    "about to be complete": ([("Suspended", "False"), ("SuccessCriteriaMet", "True")], False),
+    "complete": ([("SuccessCriteriaMet", "True"), ("Complete", "True")], True),
+}
+"""Conditions of a Job, and whether it has ended."""
+
+
+@pytest.mark.chart
+@pytest.mark.parametrize(("conditions", "ended"), STATES.values(), ids=STATES.keys())
+def test_the_wait_of_the_page_is_over_when_the_job_has_ended_in_either_way(
+    tmp_path: Path, conditions: list[tuple[str, str]], ended: bool
+) -> None:
+    (expression,) = re.findall(r"--for=jsonpath='(\S+)'=True ", (DEPLOY / "README.md").read_text())
+    (job,) = (one for one in read(DEPLOY / "job.yaml") if one["kind"] == "Job")
+    job["status"] = {"conditions": [{"type": name, "status": status} for name, status in conditions]}
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(job))
+    # The same reader of JSONPath as in `kubectl wait`, on an object of no cluster.
+    shown = subprocess.run(
+        [tool("kubectl"), "label", "--local", "-f", file, "a=b", f"--output=jsonpath={expression}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == ("True" if ended else "")
 
 
 def migrator_values(example: str) -> list[dict[str, Any]]:

@@ -27,6 +27,21 @@ def test_the_values_of_the_guide_render(one_helm: Helm, values: dict[str, Any]) 
     assert one_helm.template(values).job
 
 
+def dockerfile(document: Path, mark: str = "") -> list[str]:
+    """The first Dockerfile that a document shows, without its first line: where the tool's image is differs."""
+    (shown,) = re.findall(rf"{mark}```dockerfile\nFROM \S*migrator\S*\n(.*?)```", document.read_text(), re.DOTALL)[:1]
+    return shown.splitlines()
+
+
+def test_every_page_makes_an_applications_image_in_one_way() -> None:
+    docs = harness.REPOSITORY / "docs"
+    usual = dockerfile(docs / "docker.md")
+    assert dockerfile(docs / "kubernetes.md") == usual
+    for example in (harness.REPOSITORY / "examples").glob("*/Dockerfile"):
+        lines = example.read_text().splitlines()
+        assert [line for line in lines if line in usual] == usual, example
+
+
 @pytest.mark.chart
 def test_the_ten_lines_of_plain_yaml_are_the_init_container_of_the_template(
     helm: Helm, tmp_path: Path

@@ -80,6 +80,36 @@ def test_the_init_container_is_restricted_and_small(helm: Helm, parent: Path) ->
     assert "volumes" not in application(both)
 
 
+def test_its_security_context_is_a_value(helm: Helm, parent: Path) -> None:
+    own = {"securityContext": {"runAsUser": 1000, "seccompProfile": None, "readOnlyRootFilesystem": False}}
+    assert wait(rendered(helm, parent, {"waitForHead": own}))["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_it_gets_a_tmp_of_its_own_where_it_asks_for_one(helm: Helm, parent: Path) -> None:
+    both = rendered(helm, parent, {"waitForHead": {"tmpSizeLimit": "16Mi"}})
+    assert wait(both)["volumeMounts"] == [{"name": "migrator-tmp", "mountPath": "/tmp"}]
+    assert application(both)["volumes"] == [{"name": "migrator-tmp", "emptyDir": {"sizeLimit": "16Mi"}}]
+
+
+def test_it_writes_into_a_tmp_of_the_applications(helm: Helm, parent: Path) -> None:
+    mount = {"name": "tmp", "mountPath": "/tmp"}
+    assert wait(rendered(helm, parent, {"waitForHead": {"extraVolumeMounts": [mount]}}))["volumeMounts"] == [mount]
+
+
+def test_two_mounts_at_one_path_are_refused(helm: Helm, parent: Path) -> None:
+    mount = {"name": "url", "mountPath": "/etc/migrator/database"}
+    refused = rendered(
+        helm, parent, {"database": {"mountAs": "file"}, "waitForHead": {"extraVolumeMounts": [mount]}}
+    )
+    assert "waitForHead.extraVolumeMounts: something is mounted at /etc/migrator/database" in refused.stderr
+
+
 def test_a_reader_of_its_own_and_a_newer_database_are_options(helm: Helm, parent: Path) -> None:
     own = {
         "timeout": 90,
@@ -103,6 +133,14 @@ def test_without_the_migrations_nothing_waits_for_them(helm: Helm, parent: Path)
     without = rendered(helm, parent, {"enabled": False})
     assert [one["kind"] for one in without.objects] == ["Deployment"]
     assert "initContainers" not in application(without)
+
+
+def test_the_notes_of_the_chart_are_for_the_parents_as_well(helm: Helm, parent: Path) -> None:
+    (parent / "templates" / "notes.yaml").write_text(
+        'kind: Notes\nmetadata: {name: notes}\ntext: {{ include "migrator.notes" .Subcharts.migrator | toJson }}\n'
+    )
+    notes = rendered(helm, parent).only("Notes")["text"]
+    assert "kubectl --namespace shop logs job/shop-migrator" in notes
 
 
 def test_the_schema_holds_below_a_parent_as_well(helm: Helm, parent: Path) -> None:

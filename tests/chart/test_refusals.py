@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.chart.rendering import Helm, usual
+from tests.chart.rendering import CHART, Helm, usual
 
 pytestmark = pytest.mark.chart
 
@@ -19,20 +22,31 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "no image": ({"image": {"repository": ""}}, r"image\.repository is needed"),
     "neither digest nor tag": ({"image": {"digest": ""}}, r"image\.digest is needed"),
     "no secret": ({"database": {"existingSecret": ""}}, r"database\.existingSecret is needed.*mountAs=none"),
-    "no deadline": ({"settings": {"deadline": None}}, r"settings\.deadline is needed"),
     # Images
     "a tag alone": (
         {"image": {"digest": "", "tag": "1.4.2"}},
         r"image\.tag 1\.4\.2 without image\.digest.*image\.allowTag=true",
     ),
-    "latest": ({"image": {"digest": "", "tag": "latest", "allowTag": True}}, r"/image/tag"),
+    "latest": (
+        {"image": {"digest": "", "tag": "latest", "allowTag": True}},
+        r"image\.tag latest.*write the digest .* into image\.digest",
+    ),
+    "latest beside a digest": ({"image": {"tag": "latest"}}, r"image\.tag latest"),
     "a digest that is none": ({"image": {"digest": "sha256:abc"}}, r"/image/digest.*pattern"),
     "another digest": ({"image": {"digest": "md5:" + "0" * 64}}, r"/image/digest.*pattern"),
     "a tag in the repository": (
         {"image": {"repository": "registry.example.com/shop:1.4"}},
-        r"/image/repository",
+        r"image\.repository \S+ has a tag or a digest: write the name alone, the digest into image\.digest",
     ),
-    "a digest in the repository": ({"image": {"repository": "shop@sha256:00"}}, r"/image/repository"),
+    "a digest in the repository": (
+        {"image": {"repository": "registry.example.com:5000/shop@sha256:00"}},
+        r"image\.repository \S+ has a tag or a digest: write the name alone, the digest into image\.digest",
+    ),
+    "a repository that is an address": (
+        {"image": {"repository": "https://registry.example.com/shop"}},
+        r"image\.repository \S+ is no name of an image: write it like registry\.example\.com/team/shop",
+    ),
+    "a repository in capitals": ({"image": {"repository": "Shop"}}, r"image\.repository Shop is no name"),
     # Limits that do not nest
     "a run longer than the Job": (
         {"settings": {"deadline": 260}},
@@ -46,13 +60,21 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
         {"activeDeadlineSeconds": 271},
         r"activeDeadlineSeconds \(271\) \+ terminationGracePeriodSeconds \(30\).*helm\.timeoutSeconds \(300\)",
     ),
-    "a deadline with a unit": ({"settings": {"deadline": "3m"}}, r"/settings/deadline.*integer"),
+    "a run of minutes longer than the Job": (
+        {"settings": {"deadline": "3m 50.1s"}},
+        r"settings\.deadline \(3m 50\.1s\) \+ terminationGracePeriodSeconds \(30\)"
+        r".*activeDeadlineSeconds \(260\)",
+    ),
+    "a deadline that is no duration": (
+        {"settings": {"deadline": "1.2.3"}},
+        r'settings\.deadline: "1\.2\.3" is not a duration\. Write seconds \(210\) or numbers with units',
+    ),
+    "no time at all": ({"settings": {"deadline": "0s"}}, r"settings\.deadline must be more than 0"),
     "too little grace": ({"terminationGracePeriodSeconds": 5}, r"/terminationGracePeriodSeconds"),
     "removed at once": ({"ttlSecondsAfterFinished": 0}, r"/ttlSecondsAfterFinished"),
     "removed too soon": ({"ttlSecondsAfterFinished": 59}, r"/ttlSecondsAfterFinished"),
     "tried for ever": ({"backoffLimit": 100}, r"/backoffLimit"),
     # Hooks
-    "no mode": ({"mode": None}, r"mode is needed"),
     "an unknown mode": ({"mode": "hook"}, r"/mode"),
     "hooks of Helm by hand": ({"jobAnnotations": {"helm.sh/hook": "post-install"}}, r"/jobAnnotations"),
     "hooks of Argo CD beside Helm's": (
@@ -76,7 +98,31 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "a URL in plain text": (
         {"extraEnv": [{"name": "TEST_DATABASE_URL", "value": "postgresql://shop:secret@db/shop"}]},
-        r"extraEnv: TEST_DATABASE_URL in plain text",
+        r"extraEnv has a URL with a password in plain text.*database\.existingSecret",
+    ),
+    "libpq's password in plain text": (
+        {"extraEnv": [{"name": "PGPASSWORD", "value": "secret"}]},
+        r"extraEnv: PGPASSWORD in plain text.*secretKeyRef",
+    ),
+    "a password of the waiting container": (
+        {"waitForHead": {"extraEnv": [{"name": "MYSQL_PWD", "value": "secret"}]}},
+        r"waitForHead\.extraEnv: MYSQL_PWD in plain text.*secretKeyRef",
+    ),
+    "a URL with a password in a variable of any name": (
+        {"extraEnv": [{"name": "SHOP_DSN", "value": "mysql+pymysql://shop:secret@db/shop"}]},
+        r"extraEnv has a URL with a password in plain text",
+    ),
+    "a URL with a password among the arguments": (
+        {"args": ["upgrade", "-x", "url=postgresql://shop:secret@db/shop"]},
+        r"args has a URL with a password in plain text.*database\.existingSecret",
+    ),
+    "a URL with a password in a setting": (
+        {"settings": {"x": "url=postgresql://shop:se/cr%40t@db/shop"}},
+        r"settings has a URL with a password in plain text",
+    ),
+    "a URL with a password in a sidecar": (
+        {"sidecars": [{**PROXY, "env": [{"name": "UPSTREAM", "value": "https://shop:secret@db/"}]}]},
+        r"sidecars has a URL with a password in plain text",
     ),
     "a variable twice": (
         {"extraEnv": [{"name": "MIGRATOR_DEADLINE", "value": "1h"}]},
@@ -94,6 +140,38 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     # Containers
     "a sidecar that ends": ({"sidecars": [{**PROXY, "restartPolicy": "Never"}]}, r"/sidecars/0"),
     "a sidecar in the name of the Job's": ({"sidecars": [{**PROXY, "name": "migrate"}]}, r"/sidecars/0/name"),
+    "two containers of one name": (
+        {"sidecars": [PROXY], "initContainers": [PROXY]},
+        r"sidecars: proxy is the name of a container of initContainers already",
+    ),
+    "a container in the name of the one of helm test": (
+        {"initContainers": [{**PROXY, "name": "status"}]},
+        r"initContainers: status is the name of a container of this chart already",
+    ),
+    "a volume in the name of the file with the URL": (
+        {"database": {"mountAs": "file"}, "extraVolumes": [{"name": "migrator-database", "emptyDir": {}}]},
+        r"extraVolumes: a volume called migrator-database is there already.*Choose another name",
+    ),
+    "a volume in the name of the certificates": (
+        {"database": {"tls": {"existingSecret": "ca"}}, "extraVolumes": [{"name": "migrator-tls"}]},
+        r"extraVolumes: a volume called migrator-tls is there already",
+    ),
+    "a volume twice": (
+        {"extraVolumes": [{"name": "tmp"}, {"name": "tmp"}]},
+        r"extraVolumes: a volume called tmp is there already",
+    ),
+    "a mount without its volume": (
+        {"extraVolumeMounts": [{"name": "files", "mountPath": "/files"}]},
+        r"extraVolumeMounts: there is no volume called files\. Add it to extraVolumes",
+    ),
+    "a mount where the certificates are": (
+        {
+            "database": {"tls": {"existingSecret": "ca"}},
+            "extraVolumes": [{"name": "files"}],
+            "extraVolumeMounts": [{"name": "files", "mountPath": "/etc/migrator/tls/"}],
+        },
+        r"extraVolumeMounts: something is mounted at /etc/migrator/tls/ already",
+    ),
     "a sidecar without an image": ({"sidecars": [{"name": "proxy"}]}, r"/sidecars/0.*image"),
     # Typing mistakes and wrong types
     "a typo at the top": ({"backofLimit": 1}, r"backofLimit"),
@@ -110,6 +188,16 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "no argument": ({"args": []}, r"/args"),
     "a port out of range": ({"networkPolicy": {"databasePorts": [70000]}}, r"/networkPolicy/databasePorts/0"),
     "a name with capitals": ({"fullnameOverride": "Shop"}, r"/fullnameOverride"),
+    "a name with an underscore": ({"nameOverride": "shop_db"}, r"/nameOverride"),
+    "a name that ends with a dash": ({"nameOverride": "shop-"}, r"/nameOverride"),
+    "a name that is too long": ({"nameOverride": "a" * 53}, r"/nameOverride"),
+    "a number for a name": ({"nameOverride": 123}, r"/nameOverride.*want (null or string|string or null)"),
+    "a number for a Secret": ({"database": {"existingSecret": 123}}, r"/existingSecret.*string"),
+    "a number for a key": ({"database": {"secretKey": 1e3}}, r"/secretKey.*got number, want string"),
+    "a number for a tag": ({"image": {"tag": 1.4}}, r"/image/tag.*got number, want"),
+    "a number for a revision": ({"args": ["upgrade", 12e3]}, r"/args/1.*got number, want string"),
+    "a number for an annotation": ({"podAnnotations": {"a/b": 1}}, r"/podAnnotations/a~1b.*got number, want"),
+    "a yes for a label": ({"podLabels": {"inject": False}}, r"/podLabels/inject.*got boolean, want"),
 }
 
 
@@ -120,9 +208,55 @@ def test_the_chart_refuses(helm: Helm, values: Mapping[str, Any], message: str) 
     assert re.search(message, refused.stderr.replace("\n", " ")), refused.stderr
 
 
-def test_a_refusal_shows_no_password(helm: Helm) -> None:
-    refused = helm.template(usual({"extraEnv": [{"name": "DB_PASSWORD", "value": "hunter22"}]}))
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"extraEnv": [{"name": "DB_PASSWORD", "value": "hunter22"}]},
+        {"extraEnv": [{"name": "DSN", "value": "postgresql://shop:hunter22@db/shop"}]},
+        {"settings": {"x": "url=postgresql://shop:hunter22@db/shop"}},
+    ],
+    ids=["variable", "url", "setting"],
+)
+def test_a_refusal_shows_no_password(helm: Helm, values: Mapping[str, Any]) -> None:
+    refused = helm.template(usual(values))
+    assert refused.returncode != 0
     assert "hunter22" not in refused.stderr + refused.stdout
+
+
+FOUND: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    "none": ({}, r"there is no Secret shop-database in the namespace shop: .* Make it first"),
+    "one of this release": (
+        {"metadata": {"annotations": {"meta.helm.sh/release-name": "shop"}}, "data": {"url": "eA=="}},
+        r"the Secret shop-database belongs to this release: .* or set mode=job",
+    ),
+    "another key": (
+        {"metadata": {}, "data": {"uri": "c2VjcmV0", "password": "c2VjcmV0"}},
+        r"the Secret shop-database has no key url, which database\.secretKey names; it has: password, uri\. "
+        r"Set database\.secretKey, or add the key \(or set database\.checkSecret=false\)",
+    ),
+    "no key at all": ({"metadata": {}}, r"has no key url, .* it has: none\."),
+    "that key": ({"metadata": {"annotations": {"meta.helm.sh/release-name": "other"}}, "data": {"url": "eA=="}}, ""),
+    "that key in bytes": ({"metadata": {}, "binaryData": {"url": "eA=="}}, ""),
+}
+"""Secrets that Helm finds in a cluster, and what the chart says of them."""
+
+
+@pytest.mark.parametrize(("found", "message"), FOUND.values(), ids=FOUND.keys())
+def test_a_secret_is_looked_at_before_a_hook_needs_it(
+    helm: Helm, tmp_path: Path, found: Mapping[str, Any], message: str
+) -> None:
+    chart = tmp_path / "migrator"
+    shutil.copytree(CHART, chart)
+    asked = (
+        'dict "root" . "kind" "Secret" "name" "shop-database" "found" (.Files.Get "files/found.json" | fromJson) '
+        '"keys" (dict "database.secretKey" "url" "database.tls.certKey" "")'
+    )
+    (chart / "files" / "found.json").write_text(json.dumps(found))
+    (chart / "templates" / "found.yaml").write_text(f'{{{{ include "migrator.validateFound" ({asked}) }}}}')
+    rendered = helm.template(chart=chart)
+    assert bool(rendered.returncode) == bool(message), rendered.stderr
+    assert re.search(message, rendered.stderr.replace("\n", " ")), rendered.stderr
+    assert "c2VjcmV0" not in rendered.stderr
 
 
 ACCEPTED: Mapping[str, Mapping[str, Any]] = {
@@ -130,6 +264,27 @@ ACCEPTED: Mapping[str, Mapping[str, Any]] = {
     "a Job as long as it likes where no helm waits": {"mode": "argocd", "activeDeadlineSeconds": 86400},
     "a minute until it is removed": {"ttlSecondsAfterFinished": 60},
     "a registry with a port": {"image": {"repository": "localhost:5000/team/shop_app"}},
+    "a deadline with units that just fits": {"settings": {"deadline": "3m 49.9s"}},
+    "a deadline shorter than a second": {"settings": {"deadline": "500ms"}},
+    "a URL without a password": {"extraEnv": [{"name": "DATABASE_URL", "value": "postgresql://shop@db/shop"}]},
+    "a password that Kubernetes fills in": {
+        "extraEnv": [
+            {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "shop", "key": "password"}}},
+            {"name": "PGPASSWORD", "value": "$(SECRET)"},
+            {"name": "DATABASE_URL", "value": "postgresql://shop:$(SECRET)@db:5432/shop"},
+        ]
+    },
+    "a password that a shell fills in": {
+        "initContainers": [{**PROXY, "args": ["sh", "-c", "nc https://shop:${SECRET}@db/"]}]
+    },
+    "an image of an OCI registry with a port": {
+        "initContainers": [{**PROXY, "args": ["pull", "oci://localhost:5000/files@sha256:00"]}]
+    },
+    "a URL of a parent's": {"global": {"url": "postgresql://shop:secret@db/shop"}},
+    "the same mount path with another parent": {
+        "extraVolumes": [{"name": "a"}, {"name": "b"}],
+        "extraVolumeMounts": [{"name": "a", "mountPath": "/x/y"}, {"name": "b", "mountPath": "/z/y"}],
+    },
     "a duration without a unit": {"settings": {"lock-timeout": 0.5}},
     "a duration of several units": {"settings": {"wait-timeout": "1m 30s"}},
     "values of a parent": {"global": {"anything": {"at": "all"}}},

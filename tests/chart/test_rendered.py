@@ -297,3 +297,23 @@ def test_the_notes_say_how_to_read_the_log_and_what_each_exit_code_asks_for(
 def test_the_notes_of_a_hook_say_what_does_not_exist_yet(helm: Helm, chart_of_notes: Path) -> None:
     notes = helm.template(chart=chart_of_notes).only("ConfigMap")["data"]["notes"]
     assert "does not exist yet when a hook runs" in notes
+
+
+ROLLBACKS = {
+    "helm": ({"mode": "helm"}, "runs no migrations: the Job above stays that of the last install or upgrade"),
+    "helm, hook": ({"helm": {"onRollback": True}}, "runs its hook first, which ends with exit 23 if"),
+    "job": ({"mode": "job"}, "makes its Job anew, which ends with exit 23 if the database is newer"),
+    "job, ahead": ({"mode": "job", "settings": {"allow-ahead": True}}, "which accepts that, as settings.allow-ahead"),
+    "argocd": ({"mode": "argocd"}, "The sync of an older image runs its hook, which ends with exit 23."),
+}
+"""What Helm shows of a release again after a rollback to it: it was written when that was installed."""
+
+
+@pytest.mark.parametrize(("values", "told"), ROLLBACKS.values(), ids=ROLLBACKS.keys())
+def test_the_notes_are_true_after_a_rollback(
+    one_helm: Helm, chart_of_notes: Path, values: dict[str, Any], told: str
+) -> None:
+    notes = one_helm.template(usual(values), chart=chart_of_notes).only("ConfigMap")["data"]["notes"]
+    assert "A rollback undoes no migration: the database stays where the newest image brought it." in notes
+    assert told in notes
+    assert "ran " not in notes

@@ -1,6 +1,10 @@
-{{/* Names that fit into a label, with room for the hash of mode "job". */}}
+{{/* Names that fit into a label, with room for the hash of mode "job". Where one is cut, nothing but a letter or digit ends it. */}}
 {{- define "migrator.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
+{{- include "migrator.cut" (default .Chart.Name .Values.nameOverride) -}}
+{{- end -}}
+
+{{- define "migrator.cut" -}}
+{{- regexReplaceAll "[^a-zA-Z0-9]+$" (trunc 52 .) "" -}}
 {{- end -}}
 
 {{- define "migrator.fullname" -}}
@@ -8,9 +12,9 @@
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
 {{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- include "migrator.cut" .Release.Name -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- include "migrator.cut" (printf "%s-%s" .Release.Name $name) -}}
 {{- end -}}
 {{- end -}}
 

@@ -40,16 +40,16 @@
 {{- $tls := .Values.database.tls -}}
 {{- if or $tls.existingSecret $tls.existingConfigMap }}
 - name: PGSSLMODE
-  value: {{ $tls.sslMode }}
+  value: {{ $tls.sslMode | quote }}
 - name: PGSSLROOTCERT
-  value: {{ $tls.mountPath }}/{{ $tls.caKey }}
+  value: {{ printf "%s/%s" $tls.mountPath $tls.caKey | quote }}
 {{- with $tls.certKey }}
 - name: PGSSLCERT
-  value: {{ $tls.mountPath }}/{{ . }}
+  value: {{ printf "%s/%s" $tls.mountPath . | quote }}
 {{- end }}
 {{- with $tls.keyKey }}
 - name: PGSSLKEY
-  value: {{ $tls.mountPath }}/{{ . }}
+  value: {{ printf "%s/%s" $tls.mountPath . | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -63,7 +63,7 @@
 {{- end }}
 {{- if or .Values.database.tls.existingSecret .Values.database.tls.existingConfigMap }}
 - name: migrator-tls
-  mountPath: {{ .Values.database.tls.mountPath }}
+  mountPath: {{ .Values.database.tls.mountPath | quote }}
   readOnly: true
 {{- end }}
 {{- end -}}
@@ -90,6 +90,44 @@
   configMap:
     name: {{ $tls.existingConfigMap | quote }}
 {{- end }}
+{{- end -}}
+
+{{/* The pod's volumes. One of the user's takes the place of the chart's own for /tmp, and of no other. */}}
+{{- define "migrator.volumes" -}}
+{{- $tmp := false -}}
+{{- range .Values.extraVolumes }}{{ if eq .name "tmp" }}{{ $tmp = true }}{{ end }}{{ end -}}
+{{- if not $tmp }}
+- name: tmp
+  emptyDir:
+    sizeLimit: {{ .Values.tmpSizeLimit | quote }}
+{{- end }}
+{{- include "migrator.databaseVolumes" (dict "root" . "secret" .Values.database.existingSecret "key" .Values.database.secretKey) }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/*
+A container's mounts. Called with a dict: root, mounts (the user's), of (the value where they are), tmp (the volume for
+/tmp; empty: none). What the user mounts at /tmp takes the place of that.
+*/}}
+{{- define "migrator.mounts" -}}
+{{- $own := include "migrator.databaseMounts" .root | fromYamlArray -}}
+{{- $paths := dict -}}
+{{- range $own }}{{ $_ := set $paths (trimSuffix "/" .mountPath) true }}{{ end -}}
+{{- $of := .of -}}
+{{- range .mounts -}}
+{{- $path := trimSuffix "/" .mountPath -}}
+{{- if hasKey $paths $path -}}
+{{- fail (printf "%s: something is mounted at %s already, by this chart or by an entry above. Choose another path" $of .mountPath) -}}
+{{- end -}}
+{{- $_ := set $paths $path true -}}
+{{- end -}}
+{{- $all := concat $own .mounts -}}
+{{- if and .tmp (not (hasKey $paths "/tmp")) -}}
+{{- $all = prepend $all (dict "name" .tmp "mountPath" "/tmp") -}}
+{{- end -}}
+{{- if $all }}{{ toYaml $all }}{{ end -}}
 {{- end -}}
 
 {{/* A container. Called with a dict: root, name, args. */}}
@@ -119,14 +157,7 @@ securityContext:
 terminationMessagePath: /dev/termination-log
 terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
-  - name: tmp
-    mountPath: /tmp
-  {{- with include "migrator.databaseMounts" $root | trim }}
-  {{- . | nindent 2 }}
-  {{- end }}
-  {{- with $root.Values.extraVolumeMounts }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "migrator.mounts" (dict "of" "extraVolumeMounts" "tmp" "tmp" "root" $root "mounts" $root.Values.extraVolumeMounts) | nindent 2 }}
 {{- end -}}
 
 {{/* A pod's spec. Called with a dict: root, name, args. */}}
@@ -156,16 +187,7 @@ initContainers:
 containers:
   - {{ include "migrator.container" . | nindent 4 | trim }}
 volumes:
-  - name: tmp
-    emptyDir:
-      sizeLimit: {{ $root.Values.tmpSizeLimit }}
-  {{- $database := $root.Values.database }}
-  {{- with include "migrator.databaseVolumes" (dict "root" $root "secret" $database.existingSecret "key" $database.secretKey) | trim }}
-  {{- . | nindent 2 }}
-  {{- end }}
-  {{- with $root.Values.extraVolumes }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "migrator.volumes" $root | trim | nindent 2 }}
 {{- range $field := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "hostAliases" "dnsConfig" }}
 {{- with index $root.Values $field }}
 {{ $field }}:

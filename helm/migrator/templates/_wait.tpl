@@ -8,6 +8,7 @@ dependency of the application's:
 It asks the database, and needs nothing but SELECT on the version table. Every wait has jitter of its own.
 */}}
 {{- define "migrator.waitForHead" -}}
+{{- include "migrator.prepare" . -}}
 {{- include "migrator.validateImage" . -}}
 {{- include "migrator.validateDatabase" . -}}
 {{- $wait := .Values.waitForHead -}}
@@ -48,31 +49,26 @@ It asks the database, and needs nothing but SELECT on the version table. Every w
   resources:
     {{- include "migrator.withoutNull" $wait.resources | nindent 4 }}
   securityContext:
-    runAsNonRoot: true
-    allowPrivilegeEscalation: false
-    readOnlyRootFilesystem: true
-    capabilities:
-      drop: [ALL]
-    seccompProfile:
-      type: RuntimeDefault
+    {{- include "migrator.withoutNull" $wait.securityContext | nindent 4 }}
   terminationMessagePath: /dev/termination-log
   terminationMessagePolicy: FallbackToLogsOnError
-  {{- $mounts := include "migrator.databaseMounts" . | trim }}
-  {{- if or $mounts $wait.extraVolumeMounts }}
+  {{- $tmp := ternary "migrator-tmp" "" (ne $wait.tmpSizeLimit "") }}
+  {{- with include "migrator.mounts" (dict "of" "waitForHead.extraVolumeMounts" "tmp" $tmp "root" . "mounts" $wait.extraVolumeMounts) }}
   volumeMounts:
-    {{- with $mounts }}
     {{- . | nindent 4 }}
-    {{- end }}
-    {{- with $wait.extraVolumeMounts }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
   {{- end }}
 {{- end -}}
 
-{{/* Volumes of that init container: needed with database.mountAs=file and with database.tls only. */}}
+{{/* Volumes of that init container: needed with database.mountAs=file, database.tls and waitForHead.tmpSizeLimit only. */}}
 {{- define "migrator.waitForHeadVolumes" -}}
+{{- include "migrator.prepare" . -}}
 {{- $secret := include "migrator.waitSecret" . | fromYaml -}}
-{{- include "migrator.databaseVolumes" (dict "root" . "secret" $secret.name "key" $secret.key) | trim -}}
+{{- $volumes := include "migrator.databaseVolumes" (dict "root" . "secret" $secret.name "key" $secret.key) | fromYamlArray -}}
+{{- /* A name of its own: the application's pod may have a volume called tmp. */ -}}
+{{- with .Values.waitForHead.tmpSizeLimit -}}
+{{- $volumes = append $volumes (dict "name" "migrator-tmp" "emptyDir" (dict "sizeLimit" .)) -}}
+{{- end -}}
+{{- if $volumes }}{{ toYaml $volumes }}{{ end -}}
 {{- end -}}
 
 {{- define "migrator.waitSecret" -}}
