@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from copy import deepcopy
@@ -107,6 +108,17 @@ def test_the_wait_of_the_page_is_over_when_the_job_has_ended_in_either_way(
         check=True,
     )
     assert shown.stdout == ("True" if ended else "")
+
+
+@pytest.mark.chart
+def test_kubectl_takes_the_expression_of_the_page_for_one() -> None:
+    (line,) = re.findall(
+        r"^\$ kubectl (wait .*--for=jsonpath=.*)$", (DEPLOY / "README.md").read_text(), re.MULTILINE
+    )
+    command = [tool("kubectl"), "--server=http://127.0.0.1:1", *shlex.split(line)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # It is read before the cluster is asked, which there is none of.
+    assert "connection to the server" in done.stderr
 
 
 def migrator_values(example: str) -> list[dict[str, Any]]:

@@ -27,10 +27,11 @@ def test_the_values_of_the_guide_render(one_helm: Helm, values: dict[str, Any]) 
     assert one_helm.template(values).job
 
 
-def dockerfile(document: Path, mark: str = "") -> list[str]:
+def dockerfile(document: Path) -> list[str]:
     """The first Dockerfile that a document shows, without its first line: where the tool's image is differs."""
-    (shown,) = re.findall(rf"{mark}```dockerfile\nFROM \S*migrator\S*\n(.*?)```", document.read_text(), re.DOTALL)[:1]
-    return shown.splitlines()
+    shown = re.search(r"```dockerfile\nFROM \S*migrator\S*\n(.*?)```", document.read_text(), re.DOTALL)
+    assert shown
+    return shown[1].splitlines()
 
 
 def test_every_page_makes_an_applications_image_in_one_way() -> None:

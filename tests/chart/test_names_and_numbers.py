@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -23,9 +24,8 @@ def chart_as_read(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The chart with its objects as Helm and Kubernetes read their YAML, which Python's reader takes otherwise."""
     chart = tmp_path_factory.mktemp("read") / "migrator"
     shutil.copytree(CHART, chart)
-    templates = [chart / "templates" / name for name in ("job.yaml", "networkpolicy.yaml", "serviceaccount.yaml")]
-    templates.append(chart / "templates" / "tests" / "at-head.yaml")
-    for template in templates:
+    for name in ("job.yaml", "networkpolicy.yaml", "serviceaccount.yaml", "tests/at-head.yaml"):
+        template = chart / "templates" / name
         template.rename(chart / "files" / template.name)
         read = f'{{{{ tpl (.Files.Get "files/{template.name}") . | fromYaml | toJson }}}}\n'
         template.write_text(f"---\n{read}")
@@ -96,7 +96,8 @@ def test_an_object_called_like_a_number_has_a_text_for_a_name(
     assert objects["Job"]["metadata"]["name"].split("-")[0] == name
     assert objects["NetworkPolicy"]["metadata"]["name"] == name
     assert objects["Pod"]["metadata"]["name"] == f"{name}-test"
-    labels = read(helm, chart_as_read, usual({"nameOverride": name}), release=name)["Job"]["metadata"]["labels"]
+    named = read(helm, chart_as_read, usual({"nameOverride": name}), release=name)
+    labels = named["Job"]["metadata"]["labels"]
     assert (labels["app.kubernetes.io/name"], labels["app.kubernetes.io/instance"]) == (name, name)
 
 
@@ -114,9 +115,9 @@ def test_an_annotation_a_label_and_a_variable_stay_text(helm: Helm, chart_as_rea
         }
     )
     objects = read(helm, chart_as_read, values)
-    job, template = objects["Job"], objects["Job"]["spec"]["template"]
-    found = [job["metadata"]["annotations"], template["metadata"]["annotations"], template["metadata"]["labels"]]
-    found += [template["spec"]["nodeSelector"], objects["ServiceAccount"]["metadata"]["annotations"]]
+    template = objects["Job"]["spec"]["template"]
+    found = [one["metadata"]["annotations"] for one in (objects["Job"], template, objects["ServiceAccount"])]
+    found += [template["metadata"]["labels"], template["spec"]["nodeSelector"]]
     env = {one["name"]: one.get("value") for one in template["spec"]["containers"][0]["env"]}
     assert [each | texts for each in [*found, env]] == [*found, env]
     assert [env[f"MIGRATOR_{name}"] for name in ("X", "NAME", "CONFIG")] == ["1e3", "012", "0x1f"]
@@ -144,10 +145,8 @@ def test_a_deadline_lasts_in_the_chart_as_long_as_in_the_tool(one_helm: Helm, te
 
 @pytest.mark.parametrize("text", NO_DURATIONS)
 def test_what_is_no_duration_for_the_tool_is_none_for_the_chart(one_helm: Helm, text: str) -> None:
-    try:
+    with contextlib.suppress(UnacceptableValue):
         assert parse_duration(text) == 0
-    except UnacceptableValue:
-        pass
     refused = one_helm.template(usual({"settings": {"deadline": text}}))
     assert refused.returncode != 0
     assert "deadline" in refused.stderr

@@ -77,7 +77,9 @@ def test_an_empty_map_is_one_that_takes_all_defaults_away(helm: Helm) -> None:
 def test_null_is_as_clear_below_a_parent(helm: Helm, tmp_path: Path) -> None:
     parent = tmp_path / "shop"
     shutil.copytree(CHART, parent / "charts" / "migrator")
-    (parent / "Chart.yaml").write_text(yaml.safe_dump({"apiVersion": "v2", "name": "shop", "version": "1.0.0"}))
+    (parent / "Chart.yaml").write_text(
+        yaml.safe_dump({"apiVersion": "v2", "name": "shop", "version": "1.0.0"})
+    )
     unclear = {}
     for name, value in VALUES.items():
         given = helm.template({"migrator": usual(BUSY, below(value.path, None))}, chart=parent)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests import harness
+from tests.chart.generate import GUIDE, README
 from tests.chart.rendering import CHART, DIGEST, Helm, Rendered
 
 pytestmark = pytest.mark.chart
@@ -99,7 +100,9 @@ def test_it_gets_a_tmp_of_its_own_where_it_asks_for_one(helm: Helm, parent: Path
 
 def test_it_writes_into_a_tmp_of_the_applications(helm: Helm, parent: Path) -> None:
     mount = {"name": "tmp", "mountPath": "/tmp"}
-    assert wait(rendered(helm, parent, {"waitForHead": {"extraVolumeMounts": [mount]}}))["volumeMounts"] == [mount]
+    assert wait(rendered(helm, parent, {"waitForHead": {"extraVolumeMounts": [mount]}}))["volumeMounts"] == [
+        mount
+    ]
 
 
 def test_two_mounts_at_one_path_are_refused(helm: Helm, parent: Path) -> None:
@@ -129,18 +132,19 @@ def test_files_come_with_their_volumes(helm: Helm, parent: Path) -> None:
     assert mounts == {volume["name"] for volume in application(both)["volumes"]}
 
 
+def test_the_pages_say_that_a_chart_which_is_off_brings_no_template() -> None:
+    guarded = "{{- if .Values.migrator.enabled }}"
+    for page in (GUIDE, README):
+        before, _, _ = page.read_text().partition('include "migrator.waitForHead"')
+        words = " ".join(before.rpartition("\n\n")[0].rpartition("\n\n")[2].split())
+        assert f"within `{guarded}` where" in words, page
+        assert "a chart that is switched off brings no template" in words, page
+
+
 def test_without_the_migrations_nothing_waits_for_them(helm: Helm, parent: Path) -> None:
     without = rendered(helm, parent, {"enabled": False})
     assert [one["kind"] for one in without.objects] == ["Deployment"]
     assert "initContainers" not in application(without)
-
-
-def test_the_notes_of_the_chart_are_for_the_parents_as_well(helm: Helm, parent: Path) -> None:
-    (parent / "templates" / "notes.yaml").write_text(
-        'kind: Notes\nmetadata: {name: notes}\ntext: {{ include "migrator.notes" .Subcharts.migrator | toJson }}\n'
-    )
-    notes = rendered(helm, parent).only("Notes")["text"]
-    assert "kubectl --namespace shop logs job/shop-migrator" in notes
 
 
 def test_the_schema_holds_below_a_parent_as_well(helm: Helm, parent: Path) -> None:

@@ -62,8 +62,7 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "a run of minutes longer than the Job": (
         {"settings": {"deadline": "3m 50.1s"}},
-        r"settings\.deadline \(3m 50\.1s\) \+ terminationGracePeriodSeconds \(30\)"
-        r".*activeDeadlineSeconds \(260\)",
+        r"settings\.deadline \(3m 50\.1s\) \+ terminationGracePeriodSeconds \(30\).* \(260\)",
     ),
     "a deadline that is no duration": (
         {"settings": {"deadline": "1.2.3"}},
@@ -231,11 +230,13 @@ FOUND: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "another key": (
         {"metadata": {}, "data": {"uri": "c2VjcmV0", "password": "c2VjcmV0"}},
-        r"the Secret shop-database has no key url, which database\.secretKey names; it has: password, uri\. "
-        r"Set database\.secretKey, or add the key \(or set database\.checkSecret=false\)",
+        r"the Secret shop-database has no key url, which database\.secretKey names; it has: password, uri\. Set",
     ),
     "no key at all": ({"metadata": {}}, r"has no key url, .* it has: none\."),
-    "that key": ({"metadata": {"annotations": {"meta.helm.sh/release-name": "other"}}, "data": {"url": "eA=="}}, ""),
+    "that key": (
+        {"metadata": {"annotations": {"meta.helm.sh/release-name": "other"}}, "data": {"url": "eA=="}},
+        "",
+    ),
     "that key in bytes": ({"metadata": {}, "binaryData": {"url": "eA=="}}, ""),
 }
 """Secrets that Helm finds in a cluster, and what the chart says of them."""
@@ -266,7 +267,9 @@ ACCEPTED: Mapping[str, Mapping[str, Any]] = {
     "a registry with a port": {"image": {"repository": "localhost:5000/team/shop_app"}},
     "a deadline with units that just fits": {"settings": {"deadline": "3m 49.9s"}},
     "a deadline shorter than a second": {"settings": {"deadline": "500ms"}},
-    "a URL without a password": {"extraEnv": [{"name": "DATABASE_URL", "value": "postgresql://shop@db/shop"}]},
+    "a URL without a password": {
+        "extraEnv": [{"name": "DATABASE_URL", "value": "postgresql://shop@db/shop"}]
+    },
     "a password that Kubernetes fills in": {
         "extraEnv": [
             {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "shop", "key": "password"}}},

@@ -64,6 +64,20 @@ def test_new_pods_start_only_after_head_and_the_old_ones_go_on_until_then(
     assert journal(database) == ["a1", "b2"]
 
 
+def test_pods_start_with_files_and_a_tmp_for_their_init_container(
+    application: Release, database: Database
+) -> None:
+    files = {"database": {"mountAs": "file"}, "waitForHead": {"tmpSizeLimit": "16Mi"}}
+    application.upgrade("v1", JOB, files, options=["--wait", "--set", "ready=true"])
+    listed = application.namespace.kubectl("get", "pods", *OF_THE_APPLICATION, "--output", "json").stdout
+    mounts = [
+        {mount["mountPath"] for mount in pod["spec"]["initContainers"][0]["volumeMounts"]}
+        for pod in json.loads(listed)["items"]
+    ]
+    assert mounts == [{"/tmp", "/etc/migrator/database"}] * 2
+    assert database.revisions == ["a1"]
+
+
 def test_pods_of_an_image_older_than_the_database_say_so_or_start_where_that_is_allowed(
     application: Release, database: Database
 ) -> None:

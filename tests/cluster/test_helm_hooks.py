@@ -92,6 +92,27 @@ def test_a_secret_that_is_not_there_is_told_before_anything_runs(release: Releas
     assert not release.namespace.names("jobs")
 
 
+def test_a_key_that_the_secret_lacks_is_told_before_anything_runs(any_release: Release) -> None:
+    refused = any_release.upgrade("v1", {"database": {"secretKey": "uri"}}, check=False)
+    assert (
+        f"the Secret {SECRET} has no key uri, which database.secretKey names; it has: url." in refused.stderr
+    )
+    assert not any_release.namespace.names("jobs")
+
+
+def test_a_ca_that_is_not_there_is_told_before_anything_runs(any_release: Release) -> None:
+    tls = {"database": {"tls": {"existingConfigMap": "ca"}}}
+    refused = any_release.upgrade("v1", tls, check=False)
+    assert f"there is no ConfigMap ca in the namespace {any_release.namespace.name}" in refused.stderr
+    any_release.namespace.kubectl("create", "configmap", "ca", "--from-literal=root.crt=x")
+    refused = any_release.upgrade("v1", tls, check=False)
+    assert (
+        "the ConfigMap ca has no key ca.crt, which database.tls.caKey names; it has: root.crt."
+        in refused.stderr
+    )
+    assert not any_release.namespace.names("jobs")
+
+
 def test_an_older_image_is_refused_at_once_and_describe_says_why(
     release: Release, database: Database
 ) -> None:
@@ -112,6 +133,10 @@ def test_helm_rollback_does_not_undo_migrations(release: Release, database: Data
     release.run("rollback", release.name, "1")
     assert release.status == "deployed"
     assert (database.revisions, journal(database)) == (["b2"], ["a1", "b2"])
+    notes = release.run("get", "notes", release.name).stdout
+    assert "runs no migrations: the Job above stays that of the last install or upgrade" in notes
+    job = release.namespace.get("job", release.job)
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"].endswith(":v2")
 
 
 def test_helm_rollback_is_refused_before_any_pod_changes_where_the_hook_runs_then(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import yaml
 
 from tests.cluster import shop
 from tests.cluster.helm import PATIENT, Release
-from tests.cluster.kube import Namespace
+from tests.cluster.kube import PATIENCE_SECONDS, Namespace
 from tests.cluster.shop import DEPLOY, journal, manifest, orders_in_use, wait_until_altering
 from tests.harness import Database
 
@@ -72,6 +74,27 @@ def test_the_plain_manifest_runs_and_the_next_image_after_it(
     namespace.apply(*manifest(DEPLOY / "job.yaml", "v2"))
     ended = namespace.job_ended("shop-migrate")
     assert (ended.outcome, journal(database)) == ("Complete", ["a1", "b2"])
+
+
+def waits() -> list[list[str]]:
+    """The commands of deploy/README.md that wait for the end of the Job, and then look how it ended."""
+    lines = re.findall(
+        r"^\$ kubectl (wait .*?)(?: \|\| .*)?$", (DEPLOY / "README.md").read_text(), re.MULTILINE
+    )
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize(("tag", "code"), [("v1", 0), ("broken", 1)])
+def test_the_waits_of_the_page_end_when_the_job_does_and_say_how(
+    namespace: Namespace, database: Database, tag: str, code: int
+) -> None:
+    until_the_end, look = waits()
+    namespace.apply(*manifest(DEPLOY / "job.yaml", tag))
+    # Its own limit of 300 s is longer than what this is given.
+    namespace.kubectl(*until_the_end, timeout=PATIENCE_SECONDS)
+    looked = namespace.kubectl(*look, check=False)
+    assert looked.returncode == code, looked.output
+    assert namespace.job_ended("shop-migrate").outcome == ("Failed" if code else "Complete")
 
 
 def test_three_replicas_of_a_plain_job_apply_once(namespace: Namespace, at_v1: Database) -> None:
