@@ -12,7 +12,7 @@ Helm takes a null away together with the default, so that a schema sees nothing 
 {{- if hasKey $row "empty" -}}
 {{- $_ := set $parent $name $row.empty -}}
 {{- else if hasKey $row "default" -}}
-{{- fail (printf "%s is null: leave it out for the default (%s), or give a value" (join "." $row.path) $row.default) -}}
+{{- fail (printf "%s is null: leave it out for the default (%s), or give a value; after --reuse-values, which knows no new defaults, use --reset-then-reuse-values" (join "." $row.path) $row.default) -}}
 {{- else -}}
 {{- fail (printf "%s is null: leave it out for the defaults, or write its values below it" (join "." $row.path)) -}}
 {{- end -}}
@@ -134,8 +134,9 @@ parent chart says to all of its charts is no matter of this one.
 {{- define "migrator.validatePlainText" -}}
 {{- $anywhere := `://[^\s/:@"]*:((?:[^\s/@"\\]|\\.)+)@` -}}
 {{- $database := `(?i)(?:postgres|mysql|mariadb)[a-z0-9+]*://[^\s/:@"]*:((?:[^\s@"\\]|\\.)+)@` -}}
+{{- $parameter := `(?i)(?:[?&]|\\u0026)password=([^\s&"\\]+)` -}}
 {{- range $name, $value := omit .Values "global" -}}
-{{- range $url := list $anywhere $database -}}
+{{- range $url := list $anywhere $database $parameter -}}
 {{- range regexFindAll $url (toJson $value) -1 -}}
 {{- if not (regexMatch `^\$(\(\w+\)|\{\w+\})$` (regexReplaceAll $url . "${1}")) -}}
 {{- fail (printf "%s has a URL with a password in plain text, readable for everybody who may read Jobs or this release. Put the URL into a Secret and name it in database.existingSecret, or in extraEnv by valueFrom.secretKeyRef" $name) -}}
