@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers test-image test-chart test-cluster check bench bench-image faults readme chart lock dist clean
+.PHONY: help demo test test-containers test-image test-chart test-cluster test-pipeline check bench bench-image faults readme chart lock dist clean
 # Compiled files make each of the many short processes faster to start.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -42,6 +42,9 @@ test-chart: $(STAMP) $(CHECKOV)/.made-from-lock ## the chart and the manifests: 
 
 test-cluster: $(STAMP) ## the chart and the manifests on the cluster that KUBECONFIG names (docs/kubernetes.md)
 	$(RUN) -m pytest -n 2 --dist worksteal -m cluster tests/cluster $(ARGS)
+
+test-pipeline: $(STAMP) ## the workflows, really run: needs act, crane, cosign, docker-registry and a Docker Engine
+	$(RUN) -m pytest -m pipeline tests/pipeline $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types, import direction
 	$(RUN) -m ruff format --check .

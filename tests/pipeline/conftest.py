@@ -1,0 +1,138 @@
+"""Fixtures: a registry on this machine, a pair of keys, the base image, and repositories that call the workflows."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import harness
+from tests.image.engine import build, docker
+from tests.pipeline import act
+
+TOOLS = ("act", "cosign", "crane", "docker", "docker-registry", "git", "jq")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tools() -> None:
+    """Here a tool that is missing is a failure, as whoever asked for these tests wants them to run."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    assert not missing, f"not on PATH: {', '.join(missing)}"
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home directory of everything that these tests start."""
+    return tmp_path_factory.mktemp("home")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry on this machine, without a password and over plain HTTP."""
+
+    host: str
+    """``localhost:PORT``, as image names begin."""
+    home: Path
+
+    def digest(self, name: str) -> str:
+        """The digest that a tag is at: ``NAME:TAG``; empty where there is no such tag."""
+        done = act.run("crane", "digest", name, cwd=self.home, home=self.home, check=False)
+        return done.stdout.strip()
+
+    def crane(self, *args: str) -> str:
+        """``crane ARGS``, what it wrote on standard output."""
+        return act.run("crane", *args, cwd=self.home, home=self.home).stdout
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Registry]:
+    """A registry of the session's own; its images leave the engine with it."""
+    directory = tmp_path_factory.mktemp("registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (directory / "config.yml").write_text(
+        "version: 0.1\n"
+        f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    host = f"localhost:{port}"
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(
+            ["docker-registry", "serve", str(directory / "config.yml")], stdout=log, stderr=log
+        )
+    try:
+        harness.wait_until(lambda: _listens(port) or process.poll() is not None, "the registry listens")
+        assert process.poll() is None, (directory / "log").read_text()
+        yield Registry(host, home)
+    finally:
+        process.terminate()
+        process.wait(30)
+        # "*" does not match the slashes of a name, and what was pulled by its digest has no tag.
+        listed = docker("image", "ls", "--format", "{{.Repository}}|{{.Tag}}|{{.ID}}").stdout.split()
+        images = [line.split("|") for line in listed if line.startswith(f"{host}/")]
+        names = {f"{name}:{tag}" if tag != "<none>" else identity for name, tag, identity in images}
+        if names:
+            docker("image", "rm", "--force", *sorted(names), check=False)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A pair of keys as cosign makes it, PEM texts; the password is empty."""
+
+    private: str
+    public: str
+    password: str = ""
+
+
+@pytest.fixture(scope="session")
+def new_keys(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Callable[[], Keys]:
+    """Make a pair of keys."""
+
+    def make() -> Keys:
+        directory = tmp_path_factory.mktemp("keys")
+        act.run("cosign", "generate-key-pair", cwd=directory, home=home, env={"COSIGN_PASSWORD": ""})
+        return Keys((directory / "cosign.key").read_text(), (directory / "cosign.pub").read_text())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def keys(new_keys: Callable[[], Keys]) -> Keys:
+    """The pair of keys of the session."""
+    return new_keys()
+
+
+@pytest.fixture(scope="session")
+def runner_image() -> str:
+    """The tool, for applications to begin FROM: ``migrator:runner``."""
+    build("migrator:runner", "--target", "runner")
+    return "migrator:runner"
+
+
+@pytest.fixture
+def new_caller(tmp_path: Path, home: Path) -> Callable[[], act.Caller]:
+    """Make scratch repositories with copies of this repository's workflows and actions."""
+    numbers = itertools.count(1)
+
+    def make() -> act.Caller:
+        return act.make_caller(tmp_path / f"repository{next(numbers)}", home)
+
+    return make
+
+
+@pytest.fixture
+def caller(new_caller: Callable[[], act.Caller]) -> act.Caller:
+    """A scratch repository of this test alone."""
+    return new_caller()
