@@ -1,8 +1,9 @@
 """Workflows as they really run: ``act`` on this machine, in scratch repositories of their own.
 
-What act does not do, GitHub does: approvals, secrets of environments, concurrency, and the end of a matrix of
+What act does not do, GitHub does: other people's actions, approvals, secrets of environments, concurrency, and the end of a matrix of
 reusable workflows at its first failure (act goes on to the next one; so it is the workflows' own checks that stop the
-line in these tests). Secrets of an environment are given as ``secrets`` of the run.
+line in these tests). Secrets of an environment are given as ``secrets`` of the run. The
+workflows keep other people's actions behind ``!env.ACT``; one that is reached all the same fails.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ from tests.harness import NO_VARIABLES, REPOSITORY, Completed, checked, clean_en
 WORKFLOWS = REPOSITORY / ".github"
 ORIGIN = "https://github.com/example/shop.git"
 """Names the repository ``example/shop`` for act; nothing is fetched from it."""
+_FOREIGN = re.compile(r"uses:\s*(?P<repository>[\w.-]+/[\w.-]+)(?:/[\w./-]+)?@(?P<ref>[\w.-]+)")
+_OUT_OF_REACH = """\
+name: out of reach
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      run: echo "::error::an action that cannot be fetched here was reached" && exit 1
+"""
 _ON_THIS_MACHINE = (
     "-P",
     "ubuntu-latest=-self-hosted",
@@ -122,6 +132,7 @@ class Caller:
         :param env: variables of the machine that the steps see, such as PATH.
         """
         command = ["act", event, *_ON_THIS_MACHINE, "-W", f".github/workflows/{workflow}", *args]
+        command += self._foreign_actions()
         if payload is not None:
             event_file = self.home / "event.json"
             event_file.write_text(json.dumps(payload))
@@ -131,6 +142,20 @@ class Caller:
                 command += [option, f"{name}={value}"]
         done = run(*command, cwd=self.path, home=self.home, env=env, check=False, timeout=timeout)
         return _parsed(done)
+
+    def _foreign_actions(self) -> list[str]:
+        """act fetches an action before it asks whether its step runs: here each gets one that fails."""
+        place = self.home / "out-of-reach"
+        place.mkdir(exist_ok=True)
+        (place / "action.yml").write_text(_OUT_OF_REACH)
+        files = [*(self.path / ".github").rglob("*.yml"), *(self.path / ".github").rglob("*.yaml")]
+        used = {
+            f"{found['repository']}@{found['ref']}"
+            for file in files
+            for found in _FOREIGN.finditer(file.read_text())
+        }
+        wanted = sorted(name for name in used if not name.startswith("actions/checkout@"))
+        return [word for name in wanted for word in ("--local-repository", f"{name}={place}")]
 
 
 def make_caller(path: Path, home: Path, names: Sequence[str] = ("workflows", "actions")) -> Caller:
@@ -145,6 +170,9 @@ def make_caller(path: Path, home: Path, names: Sequence[str] = ("workflows", "ac
     for name in names:
         if (WORKFLOWS / name).is_dir():
             shutil.copytree(WORKFLOWS / name, path / ".github" / name)
+    # act knows no ``queue`` of a concurrency group, and refuses a workflow that has one.
+    for workflow in (path / ".github").rglob("*.yml"):
+        workflow.write_text(re.sub(r"^ +queue: max\n", "", workflow.read_text(), flags=re.MULTILINE))
     return caller
 
 

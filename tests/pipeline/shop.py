@@ -1,0 +1,174 @@
+"""The application of these tests: an Alembic project, its image, and the workflows of a few lines that promote it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.harness import (
+    NO_VARIABLES,
+    Database,
+    Project,
+    Revision,
+    table_revisions,
+    write_project,
+)
+from tests.pipeline.act import Caller, Run
+from tests.pipeline.conftest import Keys, Registry
+
+DOCKERFILE = """\
+FROM migrator:runner
+COPY alembic.ini /app/
+COPY migrations /app/migrations
+RUN ["migrator", "check", "--offline"]
+"""
+ENVIRONMENTS = ("dev", "test", "prod")
+_PERMISSIONS = "{contents: read, packages: write, id-token: write, attestations: write}"
+_COMMON = """\
+      signature: cosign
+      cosign-public-key: ${{ vars.COSIGN_PUBLIC_KEY }}
+      network: host"""
+# This engine's own builder makes no attestations (the tests of a builder that does are their own).
+_BUILDER = """\
+      builder: default
+      attestations: false"""
+
+WITH_ENVIRONMENTS = f"""\
+name: promote
+on: [push, pull_request]
+permissions: {{}}
+jobs:
+  promote:
+    permissions: {_PERMISSIONS}
+    uses: ./.github/workflows/promote.yml
+    with:
+      name: ${{{{ vars.IMAGE }}}}
+{_COMMON}
+{_BUILDER}
+    secrets: inherit
+"""
+"""GitHub environments hold the secrets: one call for all of them."""
+
+DISPATCHED = f"""\
+name: promote this
+on:
+  workflow_dispatch:
+    inputs:
+      name: {{type: string}}
+      image: {{type: string}}
+      environments: {{type: string, default: prod}}
+      after: {{type: string}}
+      signature: {{type: string, default: cosign}}
+permissions: {{}}
+jobs:
+  promote:
+    permissions: {_PERMISSIONS}
+    uses: ./.github/workflows/promote.yml
+    with:
+      name: ${{{{ inputs.name }}}}
+      image: ${{{{ inputs.image }}}}
+      environments: ${{{{ inputs.environments }}}}
+      after: ${{{{ inputs.after }}}}
+      signature: ${{{{ inputs.signature }}}}
+      cosign-public-key: ${{{{ vars.COSIGN_PUBLIC_KEY }}}}
+      network: host
+{_BUILDER}
+    secrets: inherit
+"""
+"""What is there already, by its digest."""
+
+
+def _call(environment: str, before: str) -> str:
+    what = "      name: ${{ vars.IMAGE }}"
+    if before:
+        what = f"      image: ${{{{ needs.{before}.outputs.image }}}}\n      after: {before}"
+    upper = environment.upper()
+    return f"""\
+  {environment}:
+{f"    needs: {before}" if before else ""}
+    permissions: {_PERMISSIONS}
+    uses: ./.github/workflows/promote.yml
+    with:
+{what}
+      environments: {environment}
+{_COMMON}
+{_BUILDER}
+    secrets:
+      MIGRATOR_DATABASE_URL: ${{{{ secrets.{upper}_DATABASE_URL }}}}
+      MIGRATOR_PLAN_DATABASE_URL: ${{{{ secrets.{upper}_PLAN_DATABASE_URL }}}}
+      COSIGN_PRIVATE_KEY: ${{{{ secrets.COSIGN_PRIVATE_KEY }}}}
+      COSIGN_PASSWORD: ${{{{ secrets.COSIGN_PASSWORD }}}}
+"""
+
+
+ONE_BY_ONE = "name: promote\non: push\npermissions: {}\njobs:\n" + "".join(
+    _call(environment, before) for environment, before in zip(ENVIRONMENTS, ("", *ENVIRONMENTS), strict=False)
+)
+"""Without GitHub environments: a call for each, with the secrets of that one alone."""
+
+
+@dataclass
+class Shop:
+    """The repository of an application, its three databases, and its image in the registry."""
+
+    caller: Caller
+    registry: Registry
+    keys: Keys
+    databases: dict[str, Database]
+    name: str = field(default_factory=lambda: f"shop-{secrets.token_hex(4)}/migrate")
+
+    def __post_init__(self) -> None:
+        self.name = f"{self.registry.host}/{self.name}"
+        self.project: Project = write_project(self.caller.path, None, revisions=table_revisions("a1", "b2"))
+        self.caller.write("Dockerfile", DOCKERFILE)
+        self.caller.write(".dockerignore", ".git\n.github\n")
+        self.caller.write(".github/workflows/one-by-one.yml", ONE_BY_ONE)
+        self.caller.write(".github/workflows/with-environments.yml", WITH_ENVIRONMENTS)
+        self.caller.write(".github/workflows/dispatched.yml", DISPATCHED)
+        self.caller.commit("the shop")
+
+    def add(self, *revisions: Revision) -> None:
+        """Add revisions and commit them."""
+        self.project.add(*revisions)
+        self.caller.commit("a migration")
+
+    def promote(
+        self,
+        workflow: str = "one-by-one.yml",
+        *,
+        event: str = "push",
+        secrets: Mapping[str, str] = NO_VARIABLES,
+        variables: Mapping[str, str] = NO_VARIABLES,
+        inputs: Mapping[str, str] = NO_VARIABLES,
+        **more: Any,
+    ) -> Run:
+        """Run a workflow of the shop; a secret or variable given as an empty text is not there."""
+        given = {"COSIGN_PRIVATE_KEY": self.keys.private, "COSIGN_PASSWORD": self.keys.password}
+        for environment, database in self.databases.items():
+            given[f"{environment.upper()}_DATABASE_URL"] = database.url
+            given[f"{environment.upper()}_PLAN_DATABASE_URL"] = database.url
+        known = {"IMAGE": self.name, "COSIGN_PUBLIC_KEY": self.keys.public}
+        return self.caller.act(
+            workflow,
+            event=event,
+            secrets={name: value for name, value in {**given, **secrets}.items() if value},
+            variables={name: value for name, value in {**known, **variables}.items() if value},
+            inputs=inputs,
+            **more,
+        )
+
+    def promote_this(self, inputs: Mapping[str, str], environment: str = "prod", **more: Any) -> Run:
+        """Run the workflow that is dispatched by a person; the secrets are those of one environment."""
+        url = self.databases[environment].url
+        given = {"MIGRATOR_DATABASE_URL": url, "MIGRATOR_PLAN_DATABASE_URL": url, **more.pop("secrets", {})}
+        return self.promote("dispatched.yml", event="workflow_dispatch", inputs=inputs, secrets=given, **more)
+
+    def digest(self, tag: str) -> str:
+        """The digest that a tag of its image is at; empty where there is none."""
+        return self.registry.digest(f"{self.name}:{tag}")
+
+    def revisions(self) -> dict[str, list[str]]:
+        """Where each database stands."""
+        return {environment: database.revisions for environment, database in self.databases.items()}
