@@ -1,9 +1,9 @@
 """Workflows as they really run: ``act`` on this machine, in scratch repositories of their own.
 
-What act does not do, GitHub does: other people's actions, approvals, secrets of environments, concurrency, and the end of a matrix of
-reusable workflows at its first failure (act goes on to the next one; so it is the workflows' own checks that stop the
-line in these tests). Secrets of an environment are given as ``secrets`` of the run. The
-workflows keep other people's actions behind ``!env.ACT``; one that is reached all the same fails.
+What act does not do, GitHub does: other people's actions, approvals, secrets of environments, concurrency, and the end
+of a matrix of reusable workflows at its first failure. act goes on to the next one; so in these tests it is the
+workflows' own checks that stop the line. Secrets of an environment are given as ``secrets`` of the run. The workflows
+keep other people's actions behind ``!env.ACT``; one that is reached all the same fails.
 """
 
 from __future__ import annotations

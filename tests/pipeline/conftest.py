@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import secrets
 import shutil
 import socket
 import subprocess
@@ -48,6 +50,19 @@ class Registry:
     def crane(self, *args: str) -> str:
         """``crane ARGS``, what it wrote on standard output."""
         return act.run("crane", *args, cwd=self.home, home=self.home).stdout
+
+    def another(self, image: str, name: str) -> str:
+        """Make an index of other content (a label more) from one of a single platform, as ``NAME@DIGEST``."""
+        entry = json.loads(self.crane("manifest", image))["manifests"][0]["digest"]
+        one = f"{image.partition('@')[0]}@{entry}"
+        label, tag = f"other={secrets.token_hex(4)}", f"{name}:{secrets.token_hex(4)}"
+        self.crane("mutate", "--label", label, "--tag", tag, one)
+        return self.index(tag)
+
+    def index(self, tag: str) -> str:
+        """Replace the manifest of one platform, which a tag names, by an index of it; ``NAME@DIGEST``."""
+        docker("buildx", "imagetools", "create", "--tag", tag, tag)
+        return f"{tag.rpartition(':')[0]}@{self.digest(tag)}"
 
 
 @pytest.fixture(scope="session")

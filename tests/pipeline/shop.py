@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests import harness
 from tests.harness import (
     NO_VARIABLES,
     Database,
@@ -15,7 +18,7 @@ from tests.harness import (
     table_revisions,
     write_project,
 )
-from tests.pipeline.act import Caller, Run
+from tests.pipeline.act import Caller, Run, run
 from tests.pipeline.conftest import Keys, Registry
 
 DOCKERFILE = """\
@@ -165,9 +168,67 @@ class Shop:
         given = {"MIGRATOR_DATABASE_URL": url, "MIGRATOR_PLAN_DATABASE_URL": url, **more.pop("secrets", {})}
         return self.promote("dispatched.yml", event="workflow_dispatch", inputs=inputs, secrets=given, **more)
 
+    # What a test puts into the registry itself, to be fast, or to be an attacker
+
+    def publish(self, image: str) -> str:
+        """Copy an index (``NAME@DIGEST``) to the shop's image, without signatures; its digest."""
+        digest = image.partition("@")[2]
+        self.registry.crane("copy", image, f"{self.name}:published")
+        assert self.digest("published") == digest
+        return digest
+
+    def another(self, image: str) -> str:
+        """Put an index into the shop's image that differs from the given one; its digest."""
+        made = self.registry.another(image, self.name)
+        return self.publish(made)
+
+    def sign(self, digest: str, keys: Keys | None = None) -> None:
+        """``cosign sign``."""
+        self._cosign("sign", digest, keys or self.keys)
+
+    def record(self, digest: str, environment: str, keys: Keys | None = None) -> None:
+        """What the workflow leaves behind when a digest has run in an environment."""
+        predicate = self.caller.home / f"{secrets.token_hex(4)}.json"
+        predicate.write_text(json.dumps({"environment": environment}))
+        more = ("--type", "urn:migrator:deployment:1", "--predicate", str(predicate))
+        self._cosign("attest", digest, keys or self.keys, *more)
+        self.move(environment, digest)
+
+    def move(self, tag: str, digest: str) -> None:
+        """Move a tag, as anybody with the registry's password can."""
+        self.registry.crane("tag", f"{self.name}@{digest}", tag)
+
+    def _cosign(self, command: str, digest: str, keys: Keys, *more: str) -> None:
+        home = self.caller.home
+        config = home / "signing-config.json"
+        if not config.exists():
+            run("cosign", "signing-config", "create", "--out", str(config), cwd=home, home=home)
+        env = {"COSIGN_PRIVATE_KEY": keys.private, "COSIGN_PASSWORD": keys.password}
+        options = ("--yes", "--key", "env://COSIGN_PRIVATE_KEY", "--signing-config", str(config), *more)
+        run("cosign", command, *options, f"{self.name}@{digest}", cwd=home, home=home, env=env)
+
+    def predicates(self, digest: str, kind: str) -> list[dict[str, Any]]:
+        """The attestations of that type on a digest which the shop's key has signed."""
+        options = ("--key", "env://COSIGN_PUBLIC_KEY", "--insecure-ignore-tlog=true", "--type", kind)
+        told = run(
+            *("cosign", "verify-attestation", *options, f"{self.name}@{digest}"),
+            cwd=self.caller.home,
+            home=self.caller.home,
+            env={"COSIGN_PUBLIC_KEY": self.keys.public},
+        ).stdout
+        payloads = [base64.b64decode(json.loads(line)["payload"]) for line in told.splitlines()]
+        return [json.loads(payload)["predicate"] for payload in payloads]
+
     def digest(self, tag: str) -> str:
         """The digest that a tag of its image is at; empty where there is none."""
         return self.registry.digest(f"{self.name}:{tag}")
+
+    def visits(self, environment: str) -> int:
+        """How many sessions a database has seen, as its server counts them."""
+        database = self.databases[environment]
+        query = "SELECT sessions FROM pg_stat_database WHERE datname = %s"
+        ((sessions,),) = harness.query(database.server.url, query, [database.name])
+        return int(sessions)
 
     def revisions(self) -> dict[str, list[str]]:
         """Where each database stands."""
