@@ -54,8 +54,9 @@ class Run:
 
         A job that was skipped is not among them. ``result``: ``success`` or ``failure``.
         """
-        ended = {line["job"]: line["jobResult"] for line in self.lines if "jobResult" in line}
-        names = dict.fromkeys(line["job"] for line in self.lines if line.get("stepid") == ["--setup-job"])
+        ended = {line["job"].strip(): line["jobResult"] for line in self.lines if "jobResult" in line}
+        started = (line["job"].strip() for line in self.lines if line.get("stepid") == ["--setup-job"])
+        names = dict.fromkeys(started)
         return [name for name in names if not result or ended.get(name) == result]
 
     def said(self, job: str = "") -> str:

@@ -15,9 +15,10 @@ from tests.harness import (
     Database,
     Project,
     Revision,
-    table_revisions,
+    table_revision,
     write_project,
 )
+from tests.pipeline import document
 from tests.pipeline.act import Caller, Run, run
 from tests.pipeline.conftest import Keys, Registry
 
@@ -28,31 +29,28 @@ COPY migrations /app/migrations
 RUN ["migrator", "check", "--offline"]
 """
 ENVIRONMENTS = ("dev", "test", "prod")
+CUSTOMERS, ORDERS = "3c9e51", "7d1f08"
+REVISIONS = (table_revision(CUSTOMERS, None, "customers"), table_revision(ORDERS, CUSTOMERS, "orders"))
 _PERMISSIONS = "{contents: read, packages: write, id-token: write, attestations: write}"
-_COMMON = """\
+# The databases are on this machine, and its engine's own builder makes no attestations.
+_HERE = """\
+    with:
+      network: host
+      builder: default
+      attestations: false
+"""
+_WITH_A_KEY = """\
       signature: cosign
       cosign-public-key: ${{ vars.COSIGN_PUBLIC_KEY }}
-      network: host"""
-# This engine's own builder makes no attestations (the tests of a builder that does are their own).
-_BUILDER = """\
-      builder: default
-      attestations: false"""
-
-WITH_ENVIRONMENTS = f"""\
-name: promote
-on: [push, pull_request]
-permissions: {{}}
-jobs:
-  promote:
-    permissions: {_PERMISSIONS}
-    uses: ./.github/workflows/promote.yml
-    with:
-      name: ${{{{ vars.IMAGE }}}}
-{_COMMON}
-{_BUILDER}
-    secrets: inherit
 """
-"""GitHub environments hold the secrets: one call for all of them."""
+
+
+def _as_documented(name: str) -> str:
+    """A workflow of docs/pipeline.md with what the tests' surroundings need, and nothing else."""
+    text = document.workflow(name).replace(document.NAME, "${{ vars.IMAGE }}").replace("    with:\n", _HERE)
+    text = text.replace("on:\n  push:\n    branches: [main]\n", "on: [push, pull_request]\n")
+    return text if "signature: cosign" in text else text.replace("    secrets:", f"{_WITH_A_KEY}    secrets:")
+
 
 DISPATCHED = f"""\
 name: promote this
@@ -77,39 +75,9 @@ jobs:
       signature: ${{{{ inputs.signature }}}}
       cosign-public-key: ${{{{ vars.COSIGN_PUBLIC_KEY }}}}
       network: host
-{_BUILDER}
     secrets: inherit
 """
 """What is there already, by its digest."""
-
-
-def _call(environment: str, before: str) -> str:
-    what = "      name: ${{ vars.IMAGE }}"
-    if before:
-        what = f"      image: ${{{{ needs.{before}.outputs.image }}}}\n      after: {before}"
-    upper = environment.upper()
-    return f"""\
-  {environment}:
-{f"    needs: {before}" if before else ""}
-    permissions: {_PERMISSIONS}
-    uses: ./.github/workflows/promote.yml
-    with:
-{what}
-      environments: {environment}
-{_COMMON}
-{_BUILDER}
-    secrets:
-      MIGRATOR_DATABASE_URL: ${{{{ secrets.{upper}_DATABASE_URL }}}}
-      MIGRATOR_PLAN_DATABASE_URL: ${{{{ secrets.{upper}_PLAN_DATABASE_URL }}}}
-      COSIGN_PRIVATE_KEY: ${{{{ secrets.COSIGN_PRIVATE_KEY }}}}
-      COSIGN_PASSWORD: ${{{{ secrets.COSIGN_PASSWORD }}}}
-"""
-
-
-ONE_BY_ONE = "name: promote\non: push\npermissions: {}\njobs:\n" + "".join(
-    _call(environment, before) for environment, before in zip(ENVIRONMENTS, ("", *ENVIRONMENTS), strict=False)
-)
-"""Without GitHub environments: a call for each, with the secrets of that one alone."""
 
 
 @dataclass
@@ -124,11 +92,11 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.name = f"{self.registry.host}/{self.name}"
-        self.project: Project = write_project(self.caller.path, None, revisions=table_revisions("a1", "b2"))
+        self.project: Project = write_project(self.caller.path, None, revisions=REVISIONS)
         self.caller.write("Dockerfile", DOCKERFILE)
         self.caller.write(".dockerignore", ".git\n.github\n")
-        self.caller.write(".github/workflows/one-by-one.yml", ONE_BY_ONE)
-        self.caller.write(".github/workflows/with-environments.yml", WITH_ENVIRONMENTS)
+        for name in ("one-by-one", "with-environments"):
+            self.caller.write(f".github/workflows/{name}.yml", _as_documented(name))
         self.caller.write(".github/workflows/dispatched.yml", DISPATCHED)
         self.caller.commit("the shop")
 

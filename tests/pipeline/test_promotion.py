@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
-from tests.harness import Database, table_revision, table_revisions, write_project
+from tests.harness import Database, table_revision, write_project
 from tests.image.engine import build_from, docker
-from tests.pipeline.act import Caller, Run
+from tests.pipeline import document
+from tests.pipeline.act import WORKFLOWS, Caller, Run
 from tests.pipeline.conftest import Keys, Registry
-from tests.pipeline.shop import DOCKERFILE, ENVIRONMENTS, Shop
+from tests.pipeline.shop import DOCKERFILE, ENVIRONMENTS, ORDERS, REVISIONS, Shop
 from tests.scenarios.catalogs import schema
 
 pytestmark = pytest.mark.pipeline
@@ -34,9 +35,7 @@ def shop(
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory, registry: Registry, runner_image: str) -> str:
     """The shop's image in the registry, an index by its digest, without a signature."""
-    project = write_project(
-        tmp_path_factory.mktemp("image") / "shop", None, revisions=table_revisions("a1", "b2")
-    )
+    project = write_project(tmp_path_factory.mktemp("image") / "shop", None, revisions=REVISIONS)
     tag = f"{registry.host}/made-before/migrate:one"
     build_from(tag, DOCKERFILE, project.path)
     docker("push", "--quiet", tag)
@@ -57,17 +56,17 @@ def stopped(run: Run, job: str, *words: str) -> str:
 
 def migrated(run: Run) -> list[str]:
     """The environments in which the job ``migrate`` ran, in order."""
-    return [job.partition("/")[0] for job in run.jobs() if job.rstrip().endswith("/migrate")]
+    return [job.partition("/")[0] for job in run.jobs() if job.endswith("/migrate")]
 
 
 def test_one_digest_is_applied_to_three_databases_and_a_second_run_has_nothing_to_do(shop: Shop) -> None:
     run = shop.promote()
     assert run.returncode == 0, run.output
     assert migrated(run) == ["dev", "test", "prod"]
-    assert shop.revisions() == {name: ["b2"] for name in ENVIRONMENTS}
+    assert shop.revisions() == {name: [ORDERS] for name in ENVIRONMENTS}
     schemas = [schema(database) for database in shop.databases.values()]
     assert schemas[0] == schemas[1] == schemas[2]
-    assert {"t_a1", "t_b2"} <= {row[0] for row in schemas[0]["columns"]}
+    assert {"customers", "orders"} <= {row[0] for row in schemas[0]["columns"]}
 
     digest = shop.digest("prod")
     assert digest
@@ -77,14 +76,18 @@ def test_one_digest_is_applied_to_three_databases_and_a_second_run_has_nothing_t
 
     records = shop.predicates(digest, "urn:migrator:deployment:1")
     assert sorted(record["environment"] for record in records) == sorted(ENVIRONMENTS)
-    assert all(record["revisions"] == ["b2"] for record in records)
+    assert all(record["revisions"] == [ORDERS] for record in records)
     (provenance,) = shop.predicates(digest, "slsaprovenance1")
     (source,) = provenance["buildDefinition"]["resolvedDependencies"]
     assert source["digest"] == {"gitCommit": shop.caller.git("rev-parse", "HEAD")}
 
-    assert "CREATE TABLE t_b2" in run.summary("prod/promote to one environment/plan")
+    assert "CREATE TABLE orders" in run.summary("prod/promote to one environment/plan")
     for database in shop.databases.values():
         assert urlsplit(database.url).password not in run.output
+
+    plan = "prod/promote to one environment/plan"
+    document.shown("promotion", document.log_block(run, shop.name, shop.databases))
+    document.shown("plan", document.summary_block(run, plan, shop.name, shop.databases))
 
     again = shop.promote()
     assert again.returncode == 0, again.output
@@ -94,17 +97,17 @@ def test_one_digest_is_applied_to_three_databases_and_a_second_run_has_nothing_t
 
 
 def test_a_failure_in_test_leaves_prod_untouched_and_a_rerun_goes_on_after_the_fix(shop: Shop) -> None:
-    column = "ALTER TABLE t_b2 ADD COLUMN code text NOT NULL DEFAULT 'same'"
+    column = "ALTER TABLE orders ADD COLUMN code text NOT NULL DEFAULT 'same'"
     for database in shop.databases.values():
         shop.project.migrator("upgrade", env={"MIGRATOR_DATABASE_URL": database.url}, check=True)
         database.query(column)
-    shop.databases["test"].query("INSERT INTO t_b2 VALUES (1), (2)")
+    shop.databases["test"].query("INSERT INTO orders VALUES (1), (2)")
     before, visits = schema(shop.databases["prod"]), shop.visits("prod")
-    unique = table_revision("c3", "b2").text.replace(
-        'op.create_table("t_c3", sa.Column("id", sa.Integer, primary_key=True))',
-        'op.create_unique_constraint("codes", "t_b2", ["code"])',
+    unique = table_revision("a4e27c", ORDERS).text.replace(
+        'op.create_table("t_a4e27c", sa.Column("id", sa.Integer, primary_key=True))',
+        'op.create_unique_constraint("codes", "orders", ["code"])',
     )
-    shop.caller.write("migrations/versions/c3_unique.py", unique)
+    shop.caller.write("migrations/versions/a4e27c_codes_are_unique.py", unique)
     shop.caller.commit("codes are unique")
 
     run = shop.promote()
@@ -115,16 +118,18 @@ def test_a_failure_in_test_leaves_prod_untouched_and_a_rerun_goes_on_after_the_f
     assert "could not create unique index" in run.summary("test/promote to one environment/migrate")
     assert shop.visits("prod") == visits
     assert schema(shop.databases["prod"]) == before
+    job = "test/promote to one environment/migrate"
+    document.shown("stopped", document.summary_block(run, job, shop.name, shop.databases))
     digest = shop.digest("dev")
     assert (shop.digest("test"), shop.digest("prod")) == ("", "")
 
-    shop.databases["test"].query("UPDATE t_b2 SET code = id::text")
+    shop.databases["test"].query("UPDATE orders SET code = id::text")
     again = shop.promote()
     assert again.returncode == 0, again.output
     assert "It is not built again" in again.said("dev/promote/image")
     assert migrated(again) == ["test", "prod"]
     assert [shop.digest(name) for name in ENVIRONMENTS] == [digest] * 3
-    assert shop.revisions() == {name: ["c3"] for name in ENVIRONMENTS}
+    assert shop.revisions() == {name: ["a4e27c"] for name in ENVIRONMENTS}
 
 
 def test_with_environments_of_github_one_call_goes_through_all_of_them(shop: Shop) -> None:
@@ -132,20 +137,22 @@ def test_with_environments_of_github_one_call_goes_through_all_of_them(shop: Sho
     url = shop.databases["dev"].url
     run = shop.promote("with-environments.yml", secrets={"MIGRATOR_DATABASE_URL": url})
     assert run.returncode == 0, run.output
-    order = [job.rpartition("/")[2].strip() for job in run.jobs()]
+    order = [job.rpartition("/")[2] for job in run.jobs()]
     assert order == ["image", *["verify", "plan", "migrate"] * 3]
     assert len({shop.digest(name) for name in ENVIRONMENTS}) == 1
-    assert shop.databases["dev"].revisions == ["b2"]
+    assert shop.databases["dev"].revisions == [ORDERS]
 
 
 def test_with_environments_of_github_none_starts_after_one_that_failed(shop: Shop) -> None:
-    broken = table_revision("c3", "b2").text.replace('op.create_table("t_c3"', 'op.create_table("t_b2"')
-    shop.caller.write("migrations/versions/c3_again.py", broken)
+    broken = table_revision("a4e27c", ORDERS).text.replace(
+        'op.create_table("t_a4e27c"', 'op.create_table("orders"'
+    )
+    shop.caller.write("migrations/versions/a4e27c_again.py", broken)
     shop.caller.commit("the same table again")
     url = shop.databases["dev"].url
     run = shop.promote("with-environments.yml", secrets={"MIGRATOR_DATABASE_URL": url})
     assert run.returncode != 0, run.output
-    steps = [job.rpartition("/")[2].strip() for job in run.jobs()]
+    steps = [job.rpartition("/")[2] for job in run.jobs()]
     assert steps.count("migrate") == 1, run.output
     # GitHub ends the line here; act does not, and so the registry is asked, and does.
     assert "never ran in dev" in run.errors("verify")[0]
@@ -161,7 +168,7 @@ def test_a_replaced_image_is_stopped_before_prod(shop: Shop, image: str) -> None
 
     run = shop.promote_this({"image": f"{shop.name}@{evil}", "after": "test"})
     stopped(run, "verify", evil, "no valid signature", "Nothing of prod was used")
-    assert not any(job.endswith(("plan  ", "migrate")) for job in run.jobs())
+    assert not any(job.endswith(("plan", "migrate")) for job in run.jobs())
 
     run = shop.promote_this({"image": f"{shop.name}@{digest}", "after": "test"})
     stopped(run, "verify", "test is at", evil, digest)
@@ -206,7 +213,7 @@ def test_a_promotion_that_a_newer_one_overtook_says_so(shop: Shop, image: str) -
     run = shop.promote_this({"image": f"{shop.name}@{newer}", "after": "test"})
     assert run.returncode == 0, run.output
     assert shop.digest("prod") == newer
-    assert shop.databases["prod"].revisions == ["b2"]
+    assert shop.databases["prod"].revisions == [ORDERS]
 
 
 def test_a_database_that_is_ahead_is_told_before_the_approval(shop: Shop, image: str) -> None:
@@ -248,7 +255,7 @@ def test_without_a_url_for_the_plan_it_says_so_and_goes_on(shop: Shop, image: st
     run = shop.promote_this({"image": f"{shop.name}@{digest}"}, secrets={"MIGRATOR_PLAN_DATABASE_URL": ""})
     assert run.returncode == 0, run.output
     assert "MIGRATOR_PLAN_DATABASE_URL" in run.summary("plan")
-    assert shop.databases["prod"].revisions == ["b2"]
+    assert shop.databases["prod"].revisions == [ORDERS]
 
 
 def test_a_digest_of_one_platform_or_of_nothing_is_refused(shop: Shop, image: str) -> None:
@@ -321,10 +328,13 @@ def test_keys_that_are_not_there_are_named(caller: Caller, registry: Registry, k
     stopped(run, "image", "cosign-public-key", "vars.COSIGN_PUBLIC_KEY")
 
 
-def test_what_verifies_an_environment_has_none_of_its_secrets() -> None:
-    import yaml
+@pytest.mark.parametrize("name", ["inputs", "secrets", "outputs"])
+def test_the_reference_tells_what_the_workflow_takes(name: str) -> None:
+    document.shown(name, document.reference_blocks()[name])
 
-    workflow = yaml.safe_load(Path(".github/workflows/promote-environment.yml").read_text())
+
+def test_what_verifies_an_environment_has_none_of_its_secrets() -> None:
+    workflow = yaml.safe_load((WORKFLOWS / "workflows" / "promote-environment.yml").read_text())
     verify = workflow["jobs"]["verify"]
     assert "environment" not in verify
     named = set(json.dumps(verify).split("secrets.")[1:])
