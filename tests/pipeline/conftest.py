@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,17 +66,19 @@ class Registry:
         return f"{tag.rpartition(':')[0]}@{self.digest(tag)}"
 
 
-@pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Registry]:
-    """A registry of the session's own; its images leave the engine with it."""
-    directory = tmp_path_factory.mktemp("registry")
+@contextmanager
+def serve_registry(directory: Path, home: Path, more: str = "") -> Iterator[Registry]:
+    """A registry with its files in a directory; its images leave the engine with it.
+
+    :param more: further lines of its configuration.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (directory / "config.yml").write_text(
         "version: 0.1\n"
         f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n{more}"
     )
     host = f"localhost:{port}"
     with (directory / "log").open("w") as log:
@@ -89,12 +92,23 @@ def registry(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[R
     finally:
         process.terminate()
         process.wait(30)
-        # "*" does not match the slashes of a name, and what was pulled by its digest has no tag.
-        listed = docker("image", "ls", "--format", "{{.Repository}}|{{.Tag}}|{{.ID}}").stdout.split()
-        images = [line.split("|") for line in listed if line.startswith(f"{host}/")]
-        names = {f"{name}:{tag}" if tag != "<none>" else identity for name, tag, identity in images}
-        if names:
-            docker("image", "rm", "--force", *sorted(names), check=False)
+        _remove_images(host)
+
+
+def _remove_images(host: str) -> None:
+    # "*" does not match the slashes of a name, and what was pulled by its digest has no tag.
+    listed = docker("image", "ls", "--format", "{{.Repository}}|{{.Tag}}|{{.ID}}").stdout.split()
+    images = [line.split("|") for line in listed if line.startswith(f"{host}/")]
+    names = {f"{name}:{tag}" if tag != "<none>" else identity for name, tag, identity in images}
+    if names:
+        docker("image", "rm", "--force", *sorted(names), check=False)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Registry]:
+    """A registry of the session's own."""
+    with serve_registry(tmp_path_factory.mktemp("registry"), home) as running:
+        yield running
 
 
 def _listens(port: int) -> bool:
