@@ -43,8 +43,8 @@ test-chart: $(STAMP) $(CHECKOV)/.made-from-lock ## the chart and the manifests: 
 test-cluster: $(STAMP) ## the chart and the manifests on the cluster that KUBECONFIG names (docs/kubernetes.md)
 	$(RUN) -m pytest -n 2 --dist worksteal -m cluster tests/cluster $(ARGS)
 
-test-pipeline: $(STAMP) ## the workflows, really run: needs act, crane, cosign, docker-registry and a Docker Engine
-	$(RUN) -m pytest -m pipeline tests/pipeline $(ARGS)
+test-pipeline: $(STAMP) ## the workflows, really run: needs act, crane, cosign, docker-registry, actionlint and Docker
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) -m pytest -m pipeline tests/pipeline $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types, import direction
 	$(RUN) -m ruff format --check .
