@@ -165,7 +165,7 @@ class Report:
             from migrator.report.status import status_lines
 
             self._answer(status_lines(masked))
-        self._conclude(document)
+        self._conclude(document, summary=True)
 
     def check(self, result: CheckResult) -> None:
         """Report what a check found."""
@@ -180,6 +180,12 @@ class Report:
             from migrator.report.status import check_lines
 
             self._answer(check_lines(masked))
+        if self._annotations and on_github(self._environ):
+            from migrator.report import github
+
+            for finding in masked.findings:
+                command = github.finding_error(finding, github.Repository.of(self._environ))
+                Output(self._annotations).line(command)
         self._conclude(document, summary=True)
 
     def generated(self, result: GeneratedRevision) -> None:
@@ -247,8 +253,8 @@ class Report:
 
         file = result.written[0].file if result.written else None
         for rename in result.renames:
-            workspace = self._environ.get("GITHUB_WORKSPACE")
-            Output(self._annotations).line(github.rename_warning(rename, file, workspace))
+            command = github.rename_warning(rename, file, github.Repository.of(self._environ))
+            Output(self._annotations).line(command)
 
     def _conclude(
         self,

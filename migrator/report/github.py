@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
 from migrator.durations import format_duration
@@ -14,7 +15,7 @@ from migrator.errors import MigratorError
 from migrator.report.failure import failure_of
 from migrator.report.output import Output, on_github
 from migrator.report.safe import Json, JsonObject, lines, one_line, shortened
-from migrator.results import SuspectedRename
+from migrator.results import Finding, SuspectedRename
 
 # The runner refuses a summary of more than 1 MiB as a whole.
 LISTED_STEPS = 200
@@ -23,15 +24,42 @@ STATEMENT_LIMIT = 2000
 MARKDOWN = "\\`*_{}[]<>()#+!|~&"
 
 
-def annotation(error: MigratorError, workspace: str | None = None) -> str:
-    """The workflow command that marks the file and line of ``error``: ``::error file=…,line=…,title=…::…``.
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """How paths of this process become paths of the repository, which are what GitHub shows annotations at.
 
-    :param workspace: the folder that GitHub takes paths to be relative to (``GITHUB_WORKSPACE``).
+    :ivar workspace: the folder that is the repository's (``GITHUB_WORKSPACE``); None: paths stay as they are.
+    :ivar folder: where in the repository ``workspace`` lies, for an image that has only a part of it
+        (``GITHUB_WORKING_DIRECTORY``, which the action sets).
     """
+
+    workspace: str | None = None
+    folder: str = ""
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Repository:
+        """What the variables of a step say."""
+        return cls(environ.get("GITHUB_WORKSPACE"), environ.get("GITHUB_WORKING_DIRECTORY", ""))
+
+    def path(self, file: str) -> str:
+        """``file`` as the repository has it; unchanged where it lies elsewhere."""
+        if not file or not self.workspace:
+            return file
+        path = os.path.relpath(file, self.workspace)
+        if path.startswith(os.pardir):
+            return file
+        return os.path.normpath(os.path.join(self.folder, path))
+
+
+ANYWHERE = Repository()
+
+
+def annotation(error: MigratorError, repository: Repository = ANYWHERE) -> str:
+    """The workflow command that marks the file and line of ``error``: ``::error file=…,line=…,title=…::…``."""
     failure = failure_of(error)
     headline = f"{failure.revision} {failure.headline}" if failure.revision else failure.headline
     properties = {
-        "file": _within(workspace, error.file or ""),
+        "file": repository.path(error.file or ""),
         "line": str(error.line) if error.file and error.line else "",
         "title": f"migrator: {error.exit_code.meaning}",
     }
@@ -40,19 +68,20 @@ def annotation(error: MigratorError, workspace: str | None = None) -> str:
     return f"::error {named}::{_data(message)}"
 
 
-def rename_warning(rename: SuspectedRename, file: str | None, workspace: str | None = None) -> str:
+def finding_error(finding: Finding, repository: Repository = ANYWHERE) -> str:
+    """The workflow command that marks what ``check`` found, at its file and line where it has them."""
+    line = f"line={finding.line}," if finding.file and finding.line else ""
+    where = f"file={_property(repository.path(finding.file))},{line}" if finding.file else ""
+    said = "\n".join(text for text in (finding.message, finding.next_step) if text)
+    return f"::error {where}title={_property(f'migrator check: {finding.check}')}::{_data(said)}"
+
+
+def rename_warning(rename: SuspectedRename, file: str | None, repository: Repository = ANYWHERE) -> str:
     """The workflow command that warns of a suspected rename, at the file that was written where there is one."""
     from migrator.report.generated import rename_lines
 
-    where = f"file={_property(_within(workspace, file))}," if file else ""
+    where = f"file={_property(repository.path(file))}," if file else ""
     return f"::warning {where}title=migrator%3A suspected rename::{_data(chr(10).join(rename_lines(rename)))}"
-
-
-def _within(workspace: str | None, file: str) -> str:
-    if not file or not workspace:
-        return file
-    path = os.path.relpath(file, workspace)
-    return file if path.startswith(os.pardir) else path
 
 
 def step_summary(document: JsonObject) -> str:
@@ -82,7 +111,7 @@ def write(
     if not on_github(environ):
         return
     if error is not None and stream is not None:
-        Output(stream).line(annotation(error, environ.get("GITHUB_WORKSPACE")))
+        Output(stream).line(annotation(error, Repository.of(environ)))
     path = environ.get("GITHUB_STEP_SUMMARY")
     if path:
         try:
@@ -112,10 +141,19 @@ def _headline(document: JsonObject) -> str:
         if step["outcome"] == "applied"
     ]
     if not steps:
+        if "at_head" in document:
+            return _stand(document)
         return "nothing to do" if document["requested"] is not None else _text(document["exit_meaning"])
     count = f"{len(steps)} revision{'s' if len(steps) > 1 else ''}"
     duration = _duration(document["duration_seconds"])
     return f"{count} in {duration}" if duration else count
+
+
+def _stand(document: JsonObject) -> str:
+    targets = _objects(document["targets"])
+    pending = sum(len(_objects(target["pending"])) for target in targets)
+    ahead = ["the database is ahead"] if any(target["unknown"] for target in targets) else []
+    return ", ".join([*([f"{pending} pending"] if pending else []), *ahead]) or "up to date"
 
 
 def _target_parts(target: JsonObject) -> list[str]:
@@ -123,7 +161,17 @@ def _target_parts(target: JsonObject) -> list[str]:
     facts = [f"**Target** {_text(where)}" + (f" as {_text(target['user'])}" if target["user"] else "")]
     if target.get("state"):
         facts.append(f"**State** {_text(target['state'])}")
+    if "heads" in target:
+        facts.append(f"**State** {_text(_names(target['at']))}, wanted {_text(_names(target['heads']))}")
+        if target["unknown"]:
+            facts.append(f"**Not in this image** {_text(_names(target['unknown']))}")
     parts = ["  \n".join(facts)]
+    pending = _objects(target.get("pending"))
+    if pending:
+        listed = [(one["revision"], one["message"], one["file"]) for one in pending[:LISTED_STEPS]]
+        parts.append(_table(("pending", "message", "file"), "lll", listed))
+        if len(pending) > LISTED_STEPS:
+            parts.append(f"… and {len(pending) - LISTED_STEPS:,} more")
     steps = _objects(target.get("steps"))
     if steps:
         rows = [
@@ -152,6 +200,10 @@ def _generated_parts(document: JsonObject) -> list[str]:
         ]
         parts.append(_table(("suspected rename", "in", "old", "new", "write instead"), "lllll", rows))
     return parts
+
+
+def _names(value: Json) -> str:
+    return ", ".join(_texts(value)) or "base"
 
 
 def _texts(value: Json) -> list[str]:

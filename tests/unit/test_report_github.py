@@ -22,12 +22,14 @@ from migrator.results import (
     CheckResult,
     Finding,
     Outcome,
+    Pending,
     RunResult,
     Statement,
     Status,
     Step,
     StepResult,
     TargetResult,
+    TargetStatus,
 )
 from tests.unit.report_examples import (
     ADD,
@@ -41,6 +43,11 @@ from tests.unit.report_examples import (
     nothing_result,
     two_heads_error,
 )
+
+STATUS = TargetStatus(
+    TARGET, ("8f2e1a",), ("c41b77",), (Pending("c41b77", "index", "versions/c41b77.py"),), ("8f2e1a",)
+)
+AT_HEAD = TargetStatus(TARGET, ("c41b77",), ("c41b77",))
 
 
 def test_the_annotation_marks_the_line_and_says_all_that_the_screen_says() -> None:
@@ -142,11 +149,24 @@ def test_the_summary_of_a_failure_has_cause_state_and_next_action() -> None:
             ),
         ),
         (check_document(CheckResult(("heads",))), "### migrator check: nothing is wrong"),
-        (status_document(Status(())), "### migrator status: answered"),
+        (status_document(Status((STATUS,))), "### migrator status: 1 pending, the database is ahead"),
+        (status_document(Status((AT_HEAD,))), "### migrator status: up to date"),
     ],
 )
 def test_the_headline_says_how_it_ended(document: Any, headline: str) -> None:
     assert github.step_summary(document).splitlines()[0] == headline
+
+
+def test_the_summary_of_a_status_says_what_is_pending_and_what_is_not_in_the_image() -> None:
+    assert github.step_summary(status_document(Status((STATUS,)))).splitlines()[2:] == [
+        "**Target** db.internal:5432/shop as shop\\_owner  ",
+        "**State** 8f2e1a, wanted c41b77  ",
+        "**Not in this image** 8f2e1a",
+        "",
+        "| pending | message | file |",
+        "| --- | --- | --- |",
+        "| c41b77 | index | versions/c41b77.py |",
+    ]
 
 
 def test_findings_are_a_table_too() -> None:
@@ -236,10 +256,28 @@ def test_the_annotation_names_the_file_as_the_workspace_has_it(
     backend.mkdir()
     monkeypatch.chdir(backend)
     error = migration_failed(failed_result())
-    named = github.annotation(error, str(tmp_path))
+    named = github.annotation(error, github.Repository(str(tmp_path)))
     assert "file=backend/migrations/versions/9a0c12_add_placed_at.py,line=14" in named
-    elsewhere = github.annotation(error, str(tmp_path / "other"))
+    elsewhere = github.annotation(error, github.Repository(str(tmp_path / "other")))
     assert "file=migrations/versions/9a0c12_add_placed_at.py,line=14" in elsewhere
+
+
+@pytest.mark.parametrize("folder", ["backend", "./backend", "backend/"])
+def test_the_annotation_of_an_image_names_the_file_below_the_folder_that_was_copied_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    variables = {"GITHUB_WORKSPACE": str(tmp_path), "GITHUB_WORKING_DIRECTORY": folder}
+    named = github.annotation(migration_failed(failed_result()), github.Repository.of(variables))
+    assert "file=backend/migrations/versions/9a0c12_add_placed_at.py,line=14" in named
+
+
+def test_what_a_check_found_is_marked_at_its_line() -> None:
+    finding = Finding("imports", "100 % wrong\n::x", "a,b.py", 3, "Correct it.")
+    assert github.finding_error(finding) == (
+        "::error file=a%2Cb.py,line=3,title=migrator check%3A imports::100 %25 wrong%0A::x%0ACorrect it."
+    )
+    assert github.finding_error(Finding("heads", "two")) == "::error title=migrator check%3A heads::two"
 
 
 def test_a_suspected_rename_is_a_warning_at_the_file_that_was_written() -> None:
