@@ -214,7 +214,9 @@ class RedactingStream(io.TextIOBase):
         with self._lock:
             if self._pending:
                 self._show(len(self._pending))
-            self._stream.flush()
+            # At the interpreter's end the wrapped one may go first; from Python 3.13 on an error there is told.
+            if not self._stream.closed:
+                self._stream.flush()
 
     def finish(self) -> None:
         """Show what is still kept, masked, and flush. The stream stays usable."""

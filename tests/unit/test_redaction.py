@@ -332,3 +332,14 @@ def test_lines_of_several_threads_are_all_shown(sink: io.StringIO) -> None:
         thread.join()
     lines = sink.getvalue().splitlines()
     assert sorted(lines) == sorted(f"{number} {MASK}" for number in range(4) for _ in range(200))
+
+
+def test_a_stream_ends_without_a_word_where_the_wrapped_one_was_closed_first() -> None:
+    sink = io.TextIOWrapper(io.BytesIO())
+    stream = RedactingStream(sink, knowing(SECRET))
+    stream.write("all of it\n")
+    stream.finish()
+    sink.close()
+    stream.buffer.close()
+    stream.close()
+    assert stream.closed
