@@ -77,6 +77,23 @@ facts() {
     | to_entries[] | "\(.key)=\(.value | tostring | gsub("[\r\n]"; " "))"' "$report"
 }
 
+# The answer, for whoever reads the log: it went into the report.
+answer() {
+  jq --raw-output '
+    def named: if . == [] then "base" else join(", ") end;
+    def line: gsub("[[:cntrl:]]"; " ");
+    if has("at_head") then
+      .targets[]
+      | "at        \(.at | named), wanted \(.heads | named)",
+        (.pending[] | "pending   \(.revision)  \(.message)"),
+        (.unknown[] | "ahead     \(.), which is not here")
+    elif has("settings") then .settings[] | "\(.name): \(.value) (\(.source))"
+    elif has("written") then .written[] | "written   \(.file)"
+    else empty end
+    | line' "$report" >&2
+  jq --raw-output 'select(.exit_code != 0 and .error == null) | "exit      \(.exit_code) \(.exit_meaning)"' "$report" >&2
+}
+
 # ------------------------------------------------------------------------------------------------------------ inputs
 check_inputs() {
   local name value
@@ -262,6 +279,10 @@ in_image() {
     if [ "$code" -gt 128 ]; then
       tell "$code" 'stopped while the image was pulled' 'Run it again. Nothing was changed.'
       finish "$code"
+    elif ! docker version >/dev/null 2>&1; then
+      tell 125 'no Docker Engine answers' \
+        'Use a runner that has one (ubuntu-latest), or install migrator in this job and set the input image to local. What Docker said stands above. Nothing was changed.'
+      finish 125
     elif [ "$code" -ne 0 ]; then
       tell 125 "Docker could not pull the image '$INPUT_IMAGE'" \
         'What Docker said stands above. Log in before this step where the registry wants it (docker login; for ghcr.io the job needs permissions: packages: read), and compare the name and the digest with those that were pushed. Nothing was changed.'
@@ -334,9 +355,11 @@ said_before=$([ -z "$summary" ] || wc -c 2>/dev/null <"$summary" || true)
 code=0
 if [ -n "$wanted" ]; then
   attended "${migrator[@]}" "$INPUT_COMMAND" --json "${args[@]}" >"$report" || code=$?
-  if jq --exit-status --arg command "$INPUT_COMMAND" '.schema_version and .command == $command' "$report" \
-    >/dev/null 2>&1; then
+  # --slurp: of nothing at all, older versions of jq say that it is true.
+  if jq --exit-status --slurp --arg command "$INPUT_COMMAND" \
+    'length == 1 and (.[0] | .schema_version != null and .command == $command)' "$report" >/dev/null 2>&1; then
     report_there=yes
+    answer
   elif [ "$code" = 0 ]; then
     refuse "the image '$INPUT_IMAGE' ended with exit code 0 and without the report of migrator $INPUT_COMMAND" \
       'Build the image FROM migrator:runner and leave its ENTRYPOINT as it is (docs/docker.md). Whether anything was applied is not known: ask with the command status.'
