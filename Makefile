@@ -46,11 +46,15 @@ test-cluster: $(STAMP) ## the chart and the manifests on the cluster that KUBECO
 test-pipeline: $(STAMP) ## the workflows, really run: needs act, crane, cosign, docker-registry, actionlint and Docker
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) -m pytest -m pipeline tests/pipeline $(ARGS)
 
-check: $(STAMP) ## formatting, lint, types, import direction
+check: $(STAMP) ## formatting, lint, types, import direction, workflows
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(VENV)/bin/hadolint Dockerfile examples/*/Dockerfile
+	$(VENV)/bin/shellcheck .ci/run .github/actions/*/*.sh
+	$(VENV)/bin/zizmor --offline --no-progress .github
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(RUN) -m pytest -q tests/unit/test_import_direction.py
 
 bench: $(STAMP) ## against bare Alembic, as ratios
