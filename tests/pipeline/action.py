@@ -138,6 +138,7 @@ class Cancellable:
 
     def __init__(self, folder: Path, image: str, env: Mapping[str, str]) -> None:
         self._folder = folder
+        self.run_id = secrets.token_hex(4)
         (step,) = yaml.safe_load((ACTION / "action.yml").read_text())["runs"]["steps"]
         inputs = yaml.safe_load((ACTION / "action.yml").read_text())["inputs"]
         (folder / "step.sh").write_text(step["run"])
@@ -156,7 +157,7 @@ class Cancellable:
                 "GITHUB_OUTPUT": str(folder / "output"),
                 "GITHUB_STEP_SUMMARY": str(folder / "summary"),
                 "GITHUB_WORKSPACE": str(folder),
-                "GITHUB_RUN_ID": secrets.token_hex(4),
+                "GITHUB_RUN_ID": self.run_id,
                 "RUNNER_TEMP": str(folder),
                 **env,
             },

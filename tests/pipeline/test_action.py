@@ -476,8 +476,13 @@ def test_a_cancelled_step_stops_the_migration_and_rolls_it_back(
     if where == "local":
         env["INPUT_WORKING_DIRECTORY"] = "shop"
     step = Cancellable(tmp_path, image, env)
-    asleep = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+    asleep = (
+        "SELECT application_name FROM pg_stat_activity "
+        "WHERE wait_event = 'PgSleep' AND datname = current_database()"
+    )
     wait_until(lambda: database.query(asleep), "the revision sleeps", timeout=60)
+    ((holder,),) = database.query(asleep)
+    assert where == "local" or holder == f"migrator github-run-{step.run_id}: b2"
     step.process.send_signal(sent)
     ended = step.process.wait(30)
     assert ended.returncode == code, ended.output

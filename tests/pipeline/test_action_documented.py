@@ -99,7 +99,7 @@ def test_the_third_one_runs_what_is_installed(caller: Caller, database: Database
     caller.commit()
     run = caller.act("try.yml", event="pull_request", payload={"pull_request": {"number": 1}})
     assert run.returncode == 0, run.output
-    assert "nothing is wrong" in run.summary()
+    assert "done      nothing is wrong" in run.said()
     assert database.revisions == ["b2"]
 
 

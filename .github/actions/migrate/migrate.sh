@@ -88,6 +88,8 @@ answer() {
         (.pending[] | "pending   \(.revision)  \(.message)"),
         (.unknown[] | "ahead     \(.), which is not here")
     elif has("settings") then .settings[] | "\(.name): \(.value) (\(.source))"
+    elif has("findings") then
+      "checked   \(.checked | join(", "))", (if .findings == [] then "done      nothing is wrong" else empty end)
     elif has("written") then .written[] | "written   \(.file)"
     else empty end
     | line' "$report" >&2
@@ -150,14 +152,15 @@ check_image() {
 # Fills `names`: the variables that go into the image.
 names=()
 choose_variables() {
-  local name named=()
+  local name named=() exported
+  exported=$'\n'$(compgen -e)$'\n'
   while IFS= read -r name; do
     name=${name//[[:space:]]/}
     [ -n "$name" ] || continue
     [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] ||
       refuse 'the input env holds a line that is no name of a variable' \
         "Give names alone, one on each line; the values belong into the step's env."
-    compgen -e | grep --quiet --line-regexp "$name" ||
+    [[ $exported == *$'\n'"$name"$'\n'* ]] ||
       refuse "the input env names $name, which is not set" "Set $name in the step's env, or leave the name out."
     named+=("$name")
   done <<<"$INPUT_ENV"
@@ -312,7 +315,8 @@ explain() {
       'Build the image FROM migrator:runner and leave its ENTRYPOINT as it is (docs/docker.md). Nothing was changed.' ;;
     127) tell 127 'there is no migrator in the image' \
       'Build the image FROM migrator:runner and leave its ENTRYPOINT as it is (docs/docker.md). Nothing was changed.' ;;
-    130 | 143) tell "$1" 'stopped before migrator had begun' 'Run it again. Nothing was changed.' ;;
+    130 | 143) tell "$1" 'stopped, as it seems before migrator had begun' \
+      'Run it again. Had it begun, the server rolls an open transaction back.' ;;
     137) tell 137 'killed: out of memory, or by docker kill' \
       'The server rolls an open transaction back. Look at the memory of the runner, then run it again: it goes on where this one ended.' ;;
     *) tell "$1" "$INPUT_COMMAND ended with exit code $1 and no report" 'What it said stands above.' ;;
@@ -368,6 +372,8 @@ else
   attended "${migrator[@]}" "$INPUT_COMMAND" "${args[@]}" || code=$?
 fi
 [ -n "$report_there" ] || rm -f -- "$report"
+# Python's start-up is stopped by a traceback.
+[ -n "$report_there" ] || [ "$code" = 0 ] || code=${stopped:-$code}
 said=$([ -z "$summary" ] || wc -c 2>/dev/null <"$summary" || true)
 if [ "$code" -ne 0 ] && [ -z "$report_there" ] && [ "$said" = "$said_before" ]; then
   explain "$code"
