@@ -10,7 +10,7 @@ report='' report_there='' container='' child='' stopped='' early='' interrupted=
 
 # What has a JSON report, what answers on standard output, and what writes into the repository.
 REPORTING='upgrade downgrade stamp wait status current check config'
-ANSWERING='sql history heads alembic demo'
+ANSWERING='sql history heads alembic demo explain'
 WRITING='revision merge'
 CONNECTING='upgrade downgrade stamp wait status current'
 FILES='PGSSLROOTCERT PGSSLCERT PGSSLKEY PGSSLCRL PGPASSFILE PGSERVICEFILE MIGRATOR_SECRETS_DIR'
