@@ -217,10 +217,12 @@ from_fork() {
 attended() {
   local code=0
   [ -z "$stopped" ] || return "$stopped"
-  set -m # otherwise it would ignore SIGINT, as everything does that is started in the background
-  "$@" </dev/null &
+  # trap: what is started in the background would ignore SIGINT. (set -m does the same, and takes the terminal away.)
+  (
+    trap - INT TERM EXIT
+    exec "$@"
+  ) </dev/null &
   child=$!
-  set +m
   [ -z "$early" ] || kill -s "$early" "$child" 2>/dev/null || true
   while :; do
     wait "$child" && code=0 || code=$?
