@@ -22,6 +22,7 @@ def check(
     *,
     offline: bool,
     models: bool = False,
+    reversible: str | None = None,
     give_up: GiveUp | None = None,
     learn_secret: LearnSecret | None = None,
 ) -> CheckResult:
@@ -30,6 +31,8 @@ def check(
     :param models: compare the models with what the revisions make of a disposable database, once nothing else
         is wrong. The configured database is not looked at then: a module of the project that reads the URL
         when it is imported does so once, and would lead the comparison there.
+    :param reversible: undo the revisions above this one there and apply them again, and compare the schema;
+        :data:`migrator.reversing.NEWEST`: the newest alone. With it, too, the configured database is not looked at.
     :param give_up: see :class:`migrator.stopping.Stopping`.
     :raises ConfigurationError: there is no Alembic configuration to look at.
     :raises MigratorError: the database cannot be reached.
@@ -46,17 +49,16 @@ def check(
     history, syntax = _history(config), _syntax(locations.environment)
     # After the history, the reading of which puts prepend_sys_path in force; before the revisions are imported.
     syntax += _missing_imports(locations.environment, report)
-    comparison: _Comparison | None = None
-    if models and not history and not syntax:
+    on_scratch: CheckResult | MigratorError | None = None
+    if (models or reversible) and not history and not syntax:
         # Before any module of the project is imported: one that reads the database's URL does so only once.
-        comparison = _compared(settings, report, give_up, learn_secret)
+        on_scratch = _on_scratch(models, reversible, settings, report, give_up, learn_secret)
     findings = [*history, *_imports(config), *syntax]
-    if comparison is not None and not findings:
-        if isinstance(comparison, MigratorError):
-            raise comparison
-        checked.append("models against the revisions")
-        return CheckResult(tuple(checked), _models(*comparison), *comparison)
-    if not offline and not models:
+    if on_scratch is not None and not findings:
+        if isinstance(on_scratch, MigratorError):
+            raise on_scratch
+        return dataclasses.replace(on_scratch, checked=(*checked, *on_scratch.checked))
+    if not offline and not models and not reversible:
         if settings.database is None:
             report(Notice("database", "not looked at: none is configured"))
         elif not findings:
@@ -65,19 +67,38 @@ def check(
     return CheckResult(tuple(checked), tuple(findings))
 
 
-_Comparison = tuple[tuple[Difference, ...], tuple[SuspectedRename, ...]] | MigratorError
+def _on_scratch(
+    models: bool,
+    reversible: str | None,
+    settings: Settings,
+    report: Reporter,
+    give_up: GiveUp | None,
+    learn_secret: LearnSecret | None,
+) -> CheckResult | MigratorError:
+    """What a disposable database shows; or why a revision failed, which the other checks may say better."""
+    from migrator.generating import Comparison, comparison, stoppable
+    from migrator.reversing import Reversed, RoundTrip, refuse_several_heads
+    from migrator.scratch import scratch_at_head
 
-
-def _compared(
-    settings: Settings, report: Reporter, give_up: GiveUp | None, learn_secret: LearnSecret | None
-) -> _Comparison:
-    """The differences and the renames; or why a revision failed, which the other checks may say better."""
-    from migrator.generating import compare_models
-
+    compared: Comparison = ((), ())
+    came_back = Reversed()
+    checked = ["models against the revisions"] if models else []
     try:
-        return compare_models(settings, report, give_up, learn_secret)
+        if reversible:
+            refuse_several_heads(settings)
+        with stoppable(settings, give_up) as stopping:
+            trip = RoundTrip(reversible, settings, report, stopping, learn_secret) if reversible else None
+            stopover = trip.stopover if trip else None
+            with scratch_at_head(settings, report, stopping, learn_secret, stopover) as scratch:
+                if models:
+                    compared = comparison(scratch, report, stopping, learn_secret)
+                if trip:
+                    came_back = trip.run(scratch)
+                    checked.append("down and up again")
     except (HistoryError, MigrationFailed) as error:
         return error
+    findings = (*_models(*compared), *came_back.findings)
+    return CheckResult(tuple(checked), findings, *compared, came_back.notes)
 
 
 def _syntax(env_py: Path) -> list[Finding]:

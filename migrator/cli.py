@@ -92,7 +92,7 @@ def _no_url(_context: click.Context, _parameter: click.Parameter, value: Any) ->
     """Refuse what is no revision. A URL does not belong where each user of the machine can read it."""
     if value == "":
         raise click.BadParameter("it is empty; leave it out for head")
-    if any("://" in part for part in ([value] if isinstance(value, str) else value)):
+    if value is not None and any("://" in part for part in ([value] if isinstance(value, str) else value)):
         raise click.BadParameter(
             "that is a URL, and not a revision; the database is named by MIGRATOR_DATABASE_URL (migrator config "
             "shows what is set), and a password that was given here is to be changed."
@@ -183,11 +183,20 @@ def status(process: Process, exit_code: bool) -> ExitCode:
     help="Compare the models with what the revisions make of a disposable database, instead of looking at the "
     "configured one.",
 )
-def check(process: Process, offline: bool, models: bool) -> ExitCode:
+@click.option(
+    "--reversible",
+    metavar="REVISION",
+    is_flag=False,
+    flag_value="newest",
+    callback=_no_url,
+    help="Undo the newest revision, or all above REVISION (--reversible=base), and apply them again on a disposable "
+    "database; the schema has to be as before each time.",
+)
+def check(process: Process, offline: bool, models: bool, reversible: str | None) -> ExitCode:
     """Look for what would fail: the configuration, the history, every revision file, and the database.
 
     Exit 3 if something is wrong. Made for image builds (RUN migrator check --offline) and pull requests
-    (migrator check --models).
+    (migrator check --models --reversible).
     """
     from migrator.checking import check as look
 
@@ -196,6 +205,7 @@ def check(process: Process, offline: bool, models: bool) -> ExitCode:
         process.report,
         offline=offline,
         models=models,
+        reversible=reversible,
         give_up=process.give_up,
         learn_secret=process.redactor.add,
     )

@@ -77,7 +77,7 @@ def generate(
     :raises MigratorError: no database, or what ``env.py``, a revision or a hook raised. Nothing was written.
     """
     check_before_connecting(settings, "upgrade", order.builds_on)
-    with _stoppable(settings, give_up) as stopping, contextlib.ExitStack() as cleanup:
+    with stoppable(settings, give_up) as stopping, contextlib.ExitStack() as cleanup:
         if order.scratch:
             settings = cleanup.enter_context(scratch_at_head(settings, report, stopping, learn_secret))
         found, state = _compared(settings, report, stopping, order.arguments, learn_secret)
@@ -103,12 +103,15 @@ def generate(
         return dataclasses.replace(result, written=written)
 
 
+Comparison = tuple[tuple[Difference, ...], tuple[SuspectedRename, ...]]
+
+
 def compare_models(
     settings: Settings,
     report: Reporter,
     give_up: GiveUp | None = None,
     learn_secret: LearnSecret | None = None,
-) -> tuple[tuple[Difference, ...], tuple[SuspectedRename, ...]]:
+) -> Comparison:
     """How the models differ from what the revisions make of an empty, disposable database.
 
     The comparison is Alembic's own, through ``env.py`` with all of its options. The configured database is
@@ -118,16 +121,26 @@ def compare_models(
     :raises MigratorError: as :func:`generate`.
     """
     with (
-        _stoppable(settings, give_up) as stopping,
+        stoppable(settings, give_up) as stopping,
         scratch_at_head(settings, report, stopping, learn_secret) as scratch,
     ):
-        found, _ = _compared(scratch, report, stopping, ("check",), learn_secret)
-        _refuse_forgotten_models(found)
-        return found.differences(), found.renames()
+        return comparison(scratch, report, stopping, learn_secret)
+
+
+def comparison(
+    scratch: Settings, report: Reporter, stopping: Stopping, learn_secret: LearnSecret | None
+) -> Comparison:
+    """The same with a disposable database that is there and at head.
+
+    :param scratch: its settings.
+    """
+    found, _ = _compared(scratch, report, stopping, ("check",), learn_secret)
+    _refuse_forgotten_models(found)
+    return found.differences(), found.renames()
 
 
 @contextlib.contextmanager
-def _stoppable(settings: Settings, give_up: GiveUp | None) -> Iterator[Stopping]:
+def stoppable(settings: Settings, give_up: GiveUp | None) -> Iterator[Stopping]:
     """Raises why it was stopped, once everything inside is cleaned up."""
     with Stopping(settings.deadline, give_up) as stopping:
         try:

@@ -237,11 +237,13 @@ class Difference:
     :ivar operation: in Alembic's words: ``add_column``.
     :ivar words: for people: ``added column orders.placed_at (TIMESTAMP)``.
     :ivar table: with its schema where the models name one; empty where it is about no table.
+    :ivar risk: what the operation may cost, data or a run that fails: ``deletes every value in it``; None: nothing.
     """
 
     operation: str
     words: str
     table: str = ""
+    risk: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,10 +293,14 @@ ROWS_COUNTED = 100_000
 
 @dataclass(frozen=True, slots=True)
 class WrittenRevision:
-    """A revision file that was written; the path is relative to the working directory where it lies below it."""
+    """A revision file that was written; the path is relative to the working directory where it lies below it.
+
+    :ivar down_revisions: what it builds on; several where it is a merge, none where it is the first.
+    """
 
     revision: str
     file: str
+    down_revisions: Revisions = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,12 +336,14 @@ class CheckResult:
     """The answer of ``check``: what was looked at, and what is wrong.
 
     :ivar differences: between the models and what the revisions make; each is a finding as well.
+    :ivar notes: what is good to know and no fault.
     """
 
     checked: tuple[str, ...]
     findings: tuple[Finding, ...] = field(default=())
     differences: tuple[Difference, ...] = ()
     renames: tuple[SuspectedRename, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

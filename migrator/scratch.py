@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import environment, redirected
@@ -24,9 +25,22 @@ from migrator.events import (
 from migrator.exported import exported, variables
 from migrator.job import Order, run_within
 from migrator.preflight import check_before_connecting
+from migrator.results import Revisions, RunResult
 from migrator.settings import Settings
 from migrator.stopping import Stopping, StopRequested
 from migrator.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Stopover:
+    """Where to look on the way to head.
+
+    :ivar revisions: the database has been brought to each of them; none: it is empty.
+    """
+
+    revisions: Revisions
+    look: Callable[[Settings], None]
+
 
 _TOLD = (WaitFailed, StepRetried, StepRunning, RunAgain, InvalidIndexesFound)
 """Events of the run on the scratch database that are told; its plan and steps are nobody's concern."""
@@ -34,7 +48,11 @@ _TOLD = (WaitFailed, StepRetried, StepRunning, RunAgain, InvalidIndexesFound)
 
 @contextlib.contextmanager
 def scratch_at_head(
-    settings: Settings, report: Reporter, stopping: Stopping, learn_secret: LearnSecret | None
+    settings: Settings,
+    report: Reporter,
+    stopping: Stopping,
+    learn_secret: LearnSecret | None,
+    stopover: Stopover | None = None,
 ) -> Iterator[Settings]:
     """Settings for a disposable database that the project's own revisions have brought to every head.
 
@@ -61,7 +79,7 @@ def scratch_at_head(
         scratch = _settings_for(made, scheme, settings)
         cleanup.enter_context(environment.alone(scratch, stopping.check))
         try:
-            _upgrade(scratch, report, stopping, learn_secret)
+            _upgrade(scratch, report, stopping, learn_secret, stopover)
             stopping.arm()
             stopping.check()
             yield scratch
@@ -113,25 +131,50 @@ def _dotenv(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _upgrade(
-    settings: Settings, report: Reporter, stopping: Stopping, learn_secret: LearnSecret | None
-) -> None:
+def run_quietly(
+    order: Order,
+    settings: Settings,
+    report: Reporter,
+    stopping: Stopping,
+    learn_secret: LearnSecret | None,
+) -> RunResult:
+    """A run on the disposable database. A stop is only noted afterwards: arm ``stopping`` again.
+
+    :raises MigratorError: as :func:`migrator.job.run`.
+    """
+
     def tell(event: Event) -> None:
         if settings.verbose or isinstance(event, _TOLD):
             report(event)
 
     with Watch(tell, first_look_seconds=5.0, live=False) as watch:
-        result = run_within(
-            Order.upgrade("heads"), settings, tell, stopping, watch, learn_secret=learn_secret
-        )
+        return run_within(order, settings, tell, stopping, watch, learn_secret=learn_secret)
+
+
+def _upgrade(
+    settings: Settings,
+    report: Reporter,
+    stopping: Stopping,
+    learn_secret: LearnSecret | None,
+    stopover: Stopover | None,
+) -> None:
+    earlier: list[RunResult] = []
+    for revision in stopover.revisions if stopover else ():
+        earlier.append(run_quietly(Order.upgrade(revision), settings, report, stopping, learn_secret))
+        stopping.arm()
+        stopping.check()
+    if stopover:
+        stopover.look(settings)
+    result = run_quietly(Order.upgrade("heads"), settings, report, stopping, learn_secret)
     if len({(target.target.address, target.target.database) for target in result.targets}) > 1:
         raise ConfigurationError(
             "env.py migrates several databases, and a scratch run serves one",
             next_step="Choose one with -x or -n, as env.py allows. Nothing was changed.",
         )
     at = sorted({revision for target in result.targets for revision in target.after or ()})
-    count = len(result.applied)
-    revisions = f"{count} revision{'' if count == 1 else 's'} in {format_duration(result.duration_seconds)}"
+    count = sum(len(one.applied) for one in (*earlier, result))
+    duration = format_duration(sum(one.duration_seconds for one in (*earlier, result)))
+    revisions = f"{count} revision{'' if count == 1 else 's'} in {duration}"
     report(Notice("scratch", f"at {', '.join(at) or 'base'}: {revisions}, verified"))
 
 

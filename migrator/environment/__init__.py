@@ -28,8 +28,10 @@ from migrator.environment.identity import obstacles
 from migrator.environment.imports import MissingImport, missing_imports
 from migrator.environment.listing import ancestors, pending, relative, unknown_revisions
 from migrator.environment.namesake import advice_on_namesake
+from migrator.environment.newest import heads_of, revisions_below
 from migrator.environment.script import graph_of, install_lazy_revision_map
 from migrator.environment.seam import Seam
+from migrator.environment.snapshots import Since, Snapshot
 from migrator.environment.state import (
     Again,
     LearnSecret,
@@ -74,9 +76,8 @@ def execute(run: Run, config: Config) -> None:
         **(run.reading.begin(config, script) if run.reading is not None else {}),
     )
     resume_collection()
-    autogenerates = isinstance(run.reading, Autogenerate)
     with (
-        alone(run.settings, run.supervisor.check, autogenerates=autogenerates),
+        alone(run.settings, run.supervisor.check, autogenerates=run.reading is not None),
         cancellable(run.supervisor),
         fenced(run),
     ):
@@ -270,6 +271,8 @@ __all__ = [
     "Run",
     "RunAgain",
     "ScriptLocations",
+    "Since",
+    "Snapshot",
     "Supervisor",
     "TargetRun",
     "advice_on_namesake",
@@ -280,6 +283,7 @@ __all__ = [
     "downgrade_steps",
     "execute",
     "graph_of",
+    "heads_of",
     "history_lines",
     "import_all",
     "missing_imports",
@@ -290,6 +294,7 @@ __all__ = [
     "project_scheme",
     "relative",
     "render_sql",
+    "revisions_below",
     "revisions_in",
     "run_alembic",
     "script_locations",

@@ -173,7 +173,7 @@ def revisions_in(scripts: object) -> tuple[WrittenRevision, ...]:
     """What Alembic's function for ``revision`` or ``merge`` returned, as files."""
     several = scripts if isinstance(scripts, list) else [scripts]
     return tuple(
-        WrittenRevision(script.revision, relative(script.path))
+        WrittenRevision(script.revision, relative(script.path), tuple(script._versioned_down_revisions))
         for script in several
         if isinstance(script, Script)
     )

@@ -11,6 +11,7 @@ from sqlalchemy import Column as AlchemyColumn
 from sqlalchemy.dialects.mysql import TINYINT
 from sqlalchemy.engine import Dialect as AlchemyDialect
 
+from migrator.environment.risks import risk_of
 from migrator.renames import Column, Match, Table, renamed_columns, renamed_tables
 from migrator.results import Difference
 
@@ -28,8 +29,11 @@ def describe(operation: Any, dialect: AlchemyDialect) -> Difference:
     """One operation; those of plugins and of the project itself by their class's name."""
     for kind, words in _WORDS.items():
         if isinstance(operation, kind):
-            return Difference(_name(operation), words(operation, dialect), table_of(operation))
-    return Difference(_name(operation), _name(operation).replace("_", " "), table_of(operation))
+            text = words(operation, dialect)
+            break
+    else:
+        text = _name(operation).replace("_", " ")
+    return Difference(_name(operation), text, table_of(operation), risk_of(operation, dialect))
 
 
 def table_of(operation: Any) -> str:

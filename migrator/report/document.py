@@ -94,6 +94,7 @@ def check_document(result: CheckResult) -> JsonObject:
         ],
         differences=plain(result.differences),
         suspected_renames=plain(result.renames),
+        notes=plain(result.notes),
     )
 
 

@@ -9,6 +9,11 @@ from migrator.results import ROWS_COUNTED, GeneratedRevision, SuspectedRename
 def generated_notices(result: GeneratedRevision) -> list[Notice]:
     """What was found, a notice for each difference and each suspected rename, and what came of it."""
     notices = [Notice("found", difference.words) for difference in result.differences]
+    notices += [
+        Notice("risk", f"{difference.words}: {difference.risk}")
+        for difference in result.differences
+        if difference.risk
+    ]
     notices += [Notice("rename?", "\n".join(rename_lines(rename))) for rename in result.renames]
     if result.refused:
         count = len(result.renames)

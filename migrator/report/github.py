@@ -94,6 +94,7 @@ def step_summary(document: JsonObject) -> str:
     findings = _objects(document.get("findings"))
     if findings:
         parts.append(_table(("check", "finding", "place", "next"), "llll", _finding_rows(findings)))
+    parts += [f"**Note** {note}" for note in map(_text, _texts(document.get("notes")))]
     parts += _generated_parts(document)
     if isinstance(error, dict):
         parts += _error_parts(error, document)
@@ -191,7 +192,9 @@ def _generated_parts(document: JsonObject) -> list[str]:
     parts = [f"**Written** {_text(one['file'])}" for one in _objects(document.get("written"))]
     differences = _objects(document.get("differences"))
     if differences:
-        parts.append(_table(("difference",), "l", [(one["words"],) for one in differences[:LISTED_STEPS]]))
+        parts += _risk_parts(differences)
+        found = [(one["words"], one["risk"]) for one in differences[:LISTED_STEPS]]
+        parts.append(_table(("difference", "risk"), "ll", found))
     renames = _objects(document.get("suspected_renames"))
     if renames:
         rows = [
@@ -204,6 +207,16 @@ def _generated_parts(document: JsonObject) -> list[str]:
 
 def _names(value: Json) -> str:
     return ", ".join(_texts(value)) or "base"
+
+
+def _risk_parts(differences: list[JsonObject]) -> list[str]:
+    """What nobody should overlook, in a box of its own."""
+    risks = [one for one in differences if one["risk"]]
+    if not risks:
+        return []
+    listed = [f"> - {_text(one['words'])}: {_text(one['risk'])}" for one in risks[:LISTED_STEPS]]
+    more = [f"> - … and {len(risks) - LISTED_STEPS:,} more"] if len(risks) > LISTED_STEPS else []
+    return ["\n".join(["> [!CAUTION]", "> Look at each of these before it is merged:", *listed, *more])]
 
 
 def _texts(value: Json) -> list[str]:

@@ -73,8 +73,9 @@ def check_lines(result: CheckResult) -> list[str]:
         message = lines(f"{finding.check}: {finding.message}")
         found += block("found", [*message, *([one_line(place_of)] if place_of else [])])
         found += block("next", lines(finding.next_step))
+    found += [line for note in result.notes for line in block("note", lines(note))]
     if result.passed:
-        return [labelled("checked", checked), labelled("done", "nothing is wrong")]
+        return [labelled("checked", checked), *found, labelled("done", "nothing is wrong")]
     code = ExitCode.CHECK_SAYS_NO
     return [labelled("checked", checked), *found, labelled("exit", f"{code.value} {code.meaning}")]
 

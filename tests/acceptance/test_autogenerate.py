@@ -72,9 +72,16 @@ def test_the_path_and_the_id_are_in_the_json(
     done = project.migrator(*SCRATCH, "--rev-id", "b2", "--json", env=scratch)
     document = valid_document(done)
     assert (done.returncode, document["outcome"], document["scratch"]) == (0, "ok", True)
-    assert document["written"] == [{"revision": "b2", "file": "migrations/versions/b2_next.py"}]
+    assert document["written"] == [
+        {"revision": "b2", "file": "migrations/versions/b2_next.py", "down_revisions": ["a1"]}
+    ]
     assert document["differences"] == [
-        {"operation": "create_table", "words": "added table customers (1 column)", "table": "customers"}
+        {
+            "operation": "create_table",
+            "words": "added table customers (1 column)",
+            "table": "customers",
+            "risk": None,
+        }
     ]
     assert document["suspected_renames"] == []
 

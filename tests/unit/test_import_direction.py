@@ -24,6 +24,7 @@ ORDER = (
     "demo",
     "explaining",
     "report",
+    "reversing",
     "generating",
     "scratch",
     "waiting",

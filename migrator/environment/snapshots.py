@@ -1,0 +1,92 @@
+"""The schema of a database as Alembic sees it, kept, and what became of it later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic.autogenerate import produce_migrations
+from alembic.autogenerate.api import AutogenContext
+from alembic.config import Config
+from alembic.operations import ops
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, inspect
+
+from migrator.environment.differences import describe, flat
+from migrator.results import Difference, Revisions
+
+
+class Snapshot:
+    """The tables of each target that ``env.py`` configures. A :class:`migrator.environment.state.Reading`.
+
+    What ``env.py`` leaves out of comparisons (``include_name``, ``include_object``, ``include_schemas``) is left
+    out here as well, and what Alembic does not compare is not in it: check constraints, enumerations, views.
+    """
+
+    def __init__(self) -> None:
+        self.targets: list[MetaData] = []
+
+    def begin(self, _config: Config, _script: ScriptDirectory) -> dict[str, Any]:
+        self.targets = []
+        return {}
+
+    def read(self, _current: Revisions, context: MigrationContext) -> None:
+        """Read the tables."""
+        # Any metadata does: only what env.py wants to be compared is asked of it.
+        compared = AutogenContext(context, metadata=MetaData())
+        connection: Any = context.bind
+        inspector = inspect(connection)
+        found = MetaData()
+        for schema in _schemas(inspector, context, compared):
+            tables = [
+                name
+                for name in inspector.get_table_names(schema=schema)
+                if (schema, name) != (context.version_table_schema, context.version_table)
+                and compared.run_name_filters(name, "table", {"schema_name": schema})
+            ]
+            found.reflect(connection, schema=schema, only=tables)
+        self.targets.append(found)
+
+
+class Since:
+    """In what the targets differ from a snapshot. A :class:`migrator.environment.state.Reading`."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._seen = 0
+        self._differences: dict[Difference, None] = {}
+
+    def begin(self, _config: Config, _script: ScriptDirectory) -> dict[str, Any]:
+        self._seen = 0
+        self._differences = {}
+        return {}
+
+    def read(self, _current: Revisions, context: MigrationContext) -> None:
+        """Compare."""
+        before = self._snapshot.targets[self._seen] if self._seen < len(self._snapshot.targets) else None
+        self._seen += 1
+        if before is None:  # a loop over tenants that a revision made
+            return
+        compared = AutogenContext(context, metadata=before)
+        found = produce_migrations(context, before).upgrade_ops
+        for operation in flat(found.ops if found is not None else ()):
+            # Reflection follows foreign keys to tables that env.py leaves out.
+            pulled_in = isinstance(operation, ops.CreateTableOp) and not compared.run_name_filters(
+                operation.table_name, "table", {"schema_name": operation.schema}
+            )
+            if not pulled_in:
+                self._differences[describe(operation, context.dialect)] = None
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """What would have to be done to come back to the snapshot."""
+        return tuple(self._differences)
+
+
+def _schemas(inspector: Any, context: MigrationContext, compared: AutogenContext) -> list[str | None]:
+    default = inspector.dialect.default_schema_name
+    names: list[str | None] = [None]
+    if context.opts.get("include_schemas"):
+        others = set(inspector.get_schema_names()) - {"information_schema", default}
+        names += sorted(others)
+    return [name for name in names if compared.run_name_filters(name, "schema", {})]
