@@ -346,7 +346,7 @@ def test_a_plain_revision_names_its_file_in_json(tmp_path: Path, database: Datab
     project = shop(tmp_path, database)
     done = project.migrator("revision", "-m", "by hand", "--rev-id", "b2", "--json", check=True)
     assert valid_document(done)["written"] == [
-        {"revision": "b2", "file": "migrations/versions/b2_by_hand.py"}
+        {"revision": "b2", "file": "migrations/versions/b2_by_hand.py", "down_revisions": ["a1"]}
     ]
 
 

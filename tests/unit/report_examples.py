@@ -68,10 +68,10 @@ RENAME = SuspectedRename(
 GENERATED = GeneratedRevision(
     (
         Difference("add_column", "added column orders.placed_at (TIMESTAMP)", "orders"),
-        Difference("drop_column", "dropped column orders.placed", "orders"),
+        Difference("drop_column", "dropped column orders.placed", "orders", "deletes every value in it"),
     ),
     (RENAME,),
-    (WrittenRevision("9a0c12", "migrations/versions/9a0c12_placed_at.py"),),
+    (WrittenRevision("9a0c12", "migrations/versions/9a0c12_placed_at.py", ("8f2e1a",)),),
 )
 OTHER_TARGET = Target(
     dialect="postgresql",

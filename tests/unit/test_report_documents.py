@@ -162,7 +162,7 @@ def at_path(value: Any, path: tuple[str | int, ...]) -> Any:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_schema_accepts_no_field_more_and_no_field_less(name: str) -> None:
     optional = {"at_head", "tries", "checked", "findings", "settings"}
-    optional |= {"scratch", "differences", "suspected_renames", "written"}
+    optional |= {"scratch", "differences", "suspected_renames", "written", "notes"}
     for path in objects(DOCUMENTS[name]):
         more = copy.deepcopy(DOCUMENTS[name])
         at_path(more, path)["surprise"] = 1

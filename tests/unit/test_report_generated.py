@@ -21,7 +21,8 @@ def test_each_difference_has_a_line_and_the_file_comes_last() -> None:
         ("found", "added column orders.placed_at (TIMESTAMP)"),
         ("found", "dropped column orders.placed"),
     ]
-    assert lines[2][0] == "rename?"
+    assert lines[2] == ("risk", "dropped column orders.placed: deletes every value in it")
+    assert lines[3][0] == "rename?"
     assert lines[-1] == ("wrote", "migrations/versions/9a0c12_placed_at.py (9a0c12)")
 
 

@@ -294,4 +294,6 @@ def test_the_summary_of_a_generated_revision_names_file_differences_and_renames(
     assert "a revision was written" in text
     assert "9a0c12" in text
     assert "added column orders.placed" in text
+    assert "> - dropped column orders.placed: deletes every value in it" in text
+    assert text.count("> - ") == 1
     assert "| suspected rename | in | old | new | write instead |" in text
