@@ -91,6 +91,8 @@ def step_summary(document: JsonObject) -> str:
     parts = [f"### {command}: {_headline(document)}"]
     for target in _objects(document["targets"]):
         parts += _target_parts(target)
+    checked = _texts(document.get("checked"))
+    parts += [f"**Checked** {_text(', '.join(checked))}"] if checked else []
     findings = _objects(document.get("findings"))
     if findings:
         parts.append(_table(("check", "finding", "place", "next"), "llll", _finding_rows(findings)))

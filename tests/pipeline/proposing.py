@@ -56,24 +56,25 @@ class Wheels:
     @property
     def variables(self) -> dict[str, str]:
         """Let pip take them from there alone."""
-        return {"PIP_FIND_LINKS": str(self.folder), "PIP_NO_INDEX": "1"}
+        return {"PIP_FIND_LINKS": str(self.folder), "PIP_NO_INDEX": "1", "PIP_NO_COMPILE": "1"}
 
 
 def make_wheels(folder: Path) -> Wheels:
     """Build the tool's wheel and collect those that it needs at run time."""
-    locked = REPOSITORY / "requirements-image.lock"
+    versions = re.findall(r"^[\w.-]+==\S+", (REPOSITORY / "requirements-image.lock").read_text(), re.M)
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join(versions))
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-    subprocess.run(
-        [*pip, "download", "--only-binary", ":all:", "--require-hashes", "--dest", folder, "-r", locked],
-        check=True,
-    )
-    subprocess.run(
-        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, REPOSITORY], check=True
-    )
-    (wheel,) = folder.glob("migrator-*.whl")
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    version = wheel.name.split("-")[1]
-    return Wheels(folder, f"{locked.read_text()}migrator=={version} --hash=sha256:{digest}\n")
+    build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder)
+    subprocess.run([*pip, *build, REPOSITORY], check=True)
+    (own,) = folder.glob("*.whl")
+    fetch = ("download", "--only-binary", ":all:", "--constraint", constraints, "--dest", folder)
+    subprocess.run([*pip, *fetch, own], check=True)
+    lines = []
+    for wheel in sorted(folder.glob("*.whl")):
+        name, version = wheel.name.split("-")[:2]
+        lines.append(f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    return Wheels(folder, "".join(lines))
 
 
 @dataclass
@@ -146,7 +147,9 @@ class Shop:
 def make_shop(caller: Caller, origin: Path, scratch_url: str, wheels: Wheels) -> Shop:
     """The repository on its branch main, pushed to a bare one."""
     subprocess.run(["git", "init", "--quiet", "--bare", origin], check=True)
-    env = env_with("", SYNC_ENV).replace("metadata)\n        with", "metadata, compare_type=True)\n        with")
+    env = env_with("", SYNC_ENV).replace(
+        "metadata)\n        with", "metadata, compare_type=True)\n        with"
+    )
     written = write_project(caller.path / "new", None, env=env)
     for part in written.path.iterdir():
         part.rename(caller.path / part.name)
@@ -165,6 +168,8 @@ def make_shop(caller: Caller, origin: Path, scratch_url: str, wheels: Wheels) ->
 
 def sql_of(summary: str) -> str:
     """The SQL of a proposal's text."""
-    found = re.search(r"<details><summary>SQL of .*?</summary>\n\n~~~sql\n(.*?)\n~~~\n\n</details>", summary, re.S)
+    found = re.search(
+        r"<details><summary>SQL of .*?</summary>\n\n~~~sql\n(.*?)\n~~~\n\n</details>", summary, re.S
+    )
     assert found, summary
     return found[1]
