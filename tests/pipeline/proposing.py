@@ -85,7 +85,7 @@ class Shop:
     origin: Path
     project: Project
     scratch_url: str
-    wheels: Wheels
+    variables: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
 
     def git(self, *args: str) -> str:
@@ -119,7 +119,7 @@ class Shop:
             event=event,
             payload=payload,
             secrets={"MIGRATOR_SCRATCH_URL": self.scratch_url} if self.scratch_url else {},
-            env={**self.wheels.variables, **origin},
+            env={**self.variables, **origin},
         )
 
     def set(self, **inputs: str) -> None:
@@ -127,6 +127,11 @@ class Shop:
         self.inputs |= {name.replace("_", "-"): value for name, value in inputs.items()}
         lines = [f"      {name}: {value}" for name, value in self.inputs.items()]
         self.caller.write(".github/workflows/models.yml", CALLING.format(inputs="\n".join(lines)))
+
+    def lock(self, wheels: Wheels) -> None:
+        """Let the project's lock file have the tool."""
+        self.caller.write("requirements.txt", wheels.lock)
+        self.variables |= wheels.variables
 
     def at_origin(self, *args: str) -> str:
         """``git ARGS`` in the bare repository that is pushed to."""
@@ -144,7 +149,7 @@ class Shop:
         return {name[2:]: self.at_origin("show", f"{branch}:{name[2:]}") for name in names}
 
 
-def make_shop(caller: Caller, origin: Path, scratch_url: str, wheels: Wheels) -> Shop:
+def make_shop(caller: Caller, origin: Path, scratch_url: str) -> Shop:
     """The repository on its branch main, pushed to a bare one."""
     subprocess.run(["git", "init", "--quiet", "--bare", origin], check=True)
     env = env_with("", SYNC_ENV).replace(
@@ -157,8 +162,7 @@ def make_shop(caller: Caller, origin: Path, scratch_url: str, wheels: Wheels) ->
     project = Project(caller.path, None)
     (caller.path / "migrations" / "script.py.mako").write_text(MAKO)
     project.add_revision("a1", None, FIRST, 'op.drop_table("orders")', message="orders")
-    shop = Shop(caller, origin, project, scratch_url, wheels)
-    caller.write("requirements.txt", wheels.lock)
+    shop = Shop(caller, origin, project, scratch_url)
     caller.write(".gitignore", "__pycache__/\n")
     shop.models()
     shop.set(python=sys.executable)

@@ -25,13 +25,35 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
     return make_wheels(tmp_path_factory.mktemp("wheels"))
 
 
+@pytest.fixture(scope="session")
+def tool(registry: Registry, runner_image: str) -> str:
+    """The image with the tool, by its digest."""
+    name = f"{registry.host}/shop:dev"
+    docker("tag", runner_image, name)
+    docker("push", "--quiet", name)
+    return f"{registry.host}/shop@{registry.digest(name)}"
+
+
 @pytest.fixture
-def shop(caller: Caller, tmp_path: Path, server: Server, wheels: Wheels) -> Shop:
+def locking_shop(caller: Caller, tmp_path: Path, server: Server) -> Shop:
     """A repository of this test alone; disposable databases are made on the server of the tests."""
-    return make_shop(caller, tmp_path / "origin.git", server.url_of("postgres"), wheels)
+    return make_shop(caller, tmp_path / "origin.git", server.url_of("postgres"))
 
 
-def test_a_changed_model_becomes_a_revision_on_a_branch(shop: Shop, server: Server) -> None:
+@pytest.fixture
+def shop(locking_shop: Shop, tool: str) -> Shop:
+    """The same with the tool in an image: to install it takes longer than all the rest."""
+    locking_shop.set(image=tool)
+    locking_shop.push("The tool in an image")
+    return locking_shop
+
+
+def test_a_changed_model_becomes_a_revision_on_a_branch(
+    locking_shop: Shop, wheels: Wheels, server: Server
+) -> None:
+    """With the tool from the project's own lock file, which has the hash of each package."""
+    shop = locking_shop
+    shop.lock(wheels)
     shop.models(PAID)
     commit = shop.push('Orders can be "paid"', branch="feature")
     run = shop.run()
@@ -104,7 +126,7 @@ def test_nothing_is_proposed_where_models_and_revisions_agree(shop: Shop) -> Non
     run = shop.run()
     assert run.returncode == 0, run.output
     assert shop.branches == ["feature", "main"]
-    assert run.jobs() == ["models/revision/generate"]
+    assert run.jobs() == ["revision/revision/generate"]
     assert "Nothing is proposed: the models and the revisions agree." in run.summary()
 
 
@@ -137,7 +159,7 @@ def test_a_suspected_rename_fails_where_that_is_asked_for(shop: Shop) -> None:
     shop.push("When orders are placed", branch="feature")
     run = shop.run()
     assert run.returncode != 0
-    assert run.jobs() == ["models/revision/generate"]
+    assert run.jobs() == ["revision/revision/generate"]
     assert shop.branches == ["feature", "main"]
     assert "| column | orders | placed | placed\\_at |" in run.summary()
     assert 'op.alter_column("orders", "placed", new_column_name="placed_at")' in run.output
@@ -265,7 +287,7 @@ def test_a_pull_request_of_a_fork_is_told_its_revision_and_nothing_is_pushed(sho
     before = docker("ps", "--quiet").stdout
     run = shop.run("pull_request", payload=FORK)
     assert run.returncode == 0, run.output
-    assert run.jobs() == ["models/revision/generate"]
+    assert run.jobs() == ["revision/revision/generate"]
     assert shop.branches == ["feature", "main"]
     assert "nothing is pushed for it" in run.summary()
     assert "+    op.add_column('orders', sa.Column('paid'" in run.summary()
@@ -273,6 +295,7 @@ def test_a_pull_request_of_a_fork_is_told_its_revision_and_nothing_is_pushed(sho
 
 
 def test_without_a_server_for_disposable_databases_it_says_what_to_set(shop: Shop) -> None:
+    """The image has no PostgreSQL in it."""
     shop.scratch_url = ""
     shop.models(PAID)
     shop.push("Paid", branch="feature")
@@ -281,24 +304,6 @@ def test_without_a_server_for_disposable_databases_it_says_what_to_set(shop: Sho
     (error,) = run.errors()
     assert "no PostgreSQL for a scratch database" in error
     assert "MIGRATOR_SCRATCH_URL" in error
-
-
-def test_an_image_with_the_tool_does_instead_of_requirements(
-    shop: Shop, registry: Registry, runner_image: str, tmp_path: Path
-) -> None:
-    name = f"{registry.host}/shop:dev"
-    docker("tag", runner_image, name)
-    docker("push", "--quiet", name)
-    shop.scratch_url = ""
-    shop.set(image=f"{registry.host}/shop@{registry.digest(name)}", postgres_image="postgres:17")
-    (shop.caller.path / "requirements.txt").unlink()
-    shop.models(PAID)
-    shop.push("Paid", branch="feature")
-    run = shop.run()
-    assert run.returncode == 0, run.output
-    ((_, text),) = shop.proposed(PROPOSAL).items()
-    assert "op.add_column('orders', sa.Column('paid'" in text
-    assert "ALTER TABLE orders ADD COLUMN paid INTEGER" in sql_of(run.summary("propose"))
 
 
 @pytest.mark.parametrize(
@@ -313,7 +318,7 @@ def test_an_image_with_the_tool_does_instead_of_requirements(
     ids=["folder", "requirements", "image", "prefix", "base"],
 )
 def test_a_wrong_input_is_named_with_what_to_set(shop: Shop, inputs: dict[str, str], says: str) -> None:
-    shop.set(**inputs)
+    shop.set(**({"image": '""'} if "requirements" in inputs else {}), **inputs)
     shop.models(PAID)
     shop.push("Paid", branch="feature")
     run = shop.run()
@@ -323,7 +328,8 @@ def test_a_wrong_input_is_named_with_what_to_set(shop: Shop, inputs: dict[str, s
     assert shop.branches == ["feature", "main"]
 
 
-def test_requirements_without_the_tool_are_refused(shop: Shop) -> None:
+def test_requirements_without_the_tool_are_refused(locking_shop: Shop) -> None:
+    shop = locking_shop
     shop.caller.write("requirements.txt", "")
     shop.push("No tool", branch="feature")
     run = shop.run()
