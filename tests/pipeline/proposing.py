@@ -6,6 +6,7 @@ import hashlib
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,8 +107,18 @@ class Shop:
         self.git("push", "--quiet", f"file://{self.origin}", "HEAD")
         return commit
 
-    def run(self, event: str = "push", *, payload: dict[str, object] | None = None) -> Run:
-        """Run the workflow as for a push of the branch that is checked out."""
+    def run(
+        self,
+        event: str = "push",
+        *,
+        workflow: str = "models.yml",
+        payload: Mapping[str, object] | None = None,
+        **inputs: str,
+    ) -> Run:
+        """Run the workflow as for a push of the branch that is checked out.
+
+        :param inputs: of ``workflow_dispatch``.
+        """
         # act finds the repository's name by its origin, and the steps are to find this one there.
         origin = {
             "GIT_CONFIG_COUNT": "1",
@@ -115,9 +126,10 @@ class Shop:
             "GIT_CONFIG_VALUE_0": ORIGIN,
         }
         return self.caller.act(
-            "models.yml",
+            workflow,
             event=event,
             payload=payload,
+            inputs=inputs,
             secrets={"MIGRATOR_SCRATCH_URL": self.scratch_url} if self.scratch_url else {},
             env={**self.variables, **origin},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,22 @@ def test_a_changed_model_becomes_a_revision_on_a_branch(
     assert "models against the revisions, down and up again" in body
     assert "CAUTION" not in body
     assert left_on(server) == []
+
+
+def test_it_can_be_started_by_hand(locking_shop: Shop, wheels: Wheels) -> None:
+    shop = locking_shop
+    shop.lock(wheels)
+    shop.models(PAID)
+    shop.push("Paid", branch="feature")
+    run = shop.run(
+        "workflow_dispatch",
+        workflow="revision.yml",
+        message="money for orders",
+        requirements="requirements.txt",
+    )
+    assert run.returncode == 0, run.output
+    (path,) = shop.proposed(PROPOSAL)
+    assert path.endswith("_money_for_orders.py")
 
 
 def test_a_proposal_is_updated_and_the_same_one_is_not_pushed_twice(shop: Shop) -> None:
@@ -251,10 +268,10 @@ def test_several_heads_fail_with_the_command_where_no_merge_is_wanted(shop: Shop
 def test_code_of_the_project_cannot_smuggle_another_file_into_the_proposal(shop: Shop) -> None:
     env = shop.caller.path / "migrations" / "env.py"
     smuggling = """
-import os, pathlib
+import pathlib
 evil = pathlib.Path(".github/workflows/evil.yml")
 evil.write_text("on: push")
-with open(os.environ["WORK"] + "/written", "a") as written:
+with open(".git/migrator/written", "a") as written:
     written.write(f"{evil}\\n")
 """
     env.write_text(env.read_text() + smuggling)
@@ -284,14 +301,14 @@ def test_a_pull_request_of_a_fork_is_told_its_revision_and_nothing_is_pushed(sho
     shop.set(postgres_image="postgres:17")
     shop.models(PAID)
     shop.push("Paid", branch="feature")
-    before = docker("ps", "--quiet").stdout
     run = shop.run("pull_request", payload=FORK)
     assert run.returncode == 0, run.output
     assert run.jobs() == ["revision/revision/generate"]
     assert shop.branches == ["feature", "main"]
     assert "nothing is pushed for it" in run.summary()
     assert "+    op.add_column('orders', sa.Column('paid'" in run.summary()
-    assert docker("ps", "--quiet").stdout == before
+    (container,) = re.findall(r"^[0-9a-f]{64}$", run.said("generate"), re.M)
+    assert container not in docker("ps", "--all", "--quiet", "--no-trunc").stdout
 
 
 def test_without_a_server_for_disposable_databases_it_says_what_to_set(shop: Shop) -> None:
