@@ -73,6 +73,39 @@ def test_the_code_that_is_shown_renames_the_column(
     assert done.returncode == 0, done.output
 
 
+RICH = """\
+op.create_table(
+    "items",
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("order_id", sa.Integer, sa.ForeignKey("orders.id"), nullable=False, index=True),
+    sa.Column("code", sa.String(20), nullable=False, server_default="x"),
+    sa.Column("kind", sa.Enum("a", "b")),
+    sa.UniqueConstraint("order_id", "code", name="uq_items"),
+)
+op.create_foreign_key("fk_self", "items", "items", ["id"], ["id"])
+"""
+
+
+def test_revisions_are_undone_and_applied_again(
+    tmp_path: Path, real: MariaDBDatabase, server: MariaDBServer
+) -> None:
+    project = project_on(tmp_path, real, CUSTOMERS, FIRST)
+    project.add_revision("b2", "a1", RICH, 'op.drop_table("items")')
+    project.add_revision(
+        "c3", "b2", 'op.add_column("items", sa.Column("x", sa.Integer))', 'op.drop_column("items", "x")'
+    )
+    done = project.migrator("check", "--reversible=a1", env=scratch_on(server))
+    assert done.returncode == 0, done.output
+    assert "2 revisions down and up again" in done.stderr
+    project.add_revision(
+        "d4", "c3", 'op.drop_column("items", "x")', 'op.drop_column("items", "code"); op.drop_table("nope")'
+    )
+    done = project.migrator("check", "--reversible", env=scratch_on(server))
+    assert done.returncode == 3, done.output
+    assert "d4: downgrade() fails" in done.stdout
+    assert left_on(server) == []
+
+
 def test_a_signal_ends_it_too(tmp_path: Path, real: MariaDBDatabase, server: MariaDBServer) -> None:
     project = project_on(tmp_path, real, CUSTOMERS, FIRST + 'op.execute("SELECT SLEEP(120)")')
     running = project.start(*SCRATCH, env=scratch_on(server))
