@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.judging import contents, valid_document
 from tests.acceptance.models import CUSTOMERS, ORDERS, shop
-from tests.harness import Database, Project, Server
+from tests.harness import SYNC_ENV, Database, Project, Server
 
 CHECK = ("check", "--models", "--reversible")
 ADD = 'op.add_column("orders", sa.Column("paid", sa.Integer))\n'
@@ -199,3 +199,38 @@ def test_sqlite_has_a_way_back_too(tmp_path: Path) -> None:
     added(project, ADD, 'with op.batch_alter_table("orders") as batch:\n    batch.drop_column("paid")')
     code, document = asked(project, env={"MIGRATOR_DATABASE_URL": f"sqlite:///{project.path}/shop.db"})
     assert (code, document["findings"]) == (0, [])
+
+
+RICH = """
+op.execute("CREATE SCHEMA tax")
+op.create_table(
+    "rates",
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("order_id", sa.Integer, sa.ForeignKey("orders.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("part", sa.Numeric(8, 4), sa.CheckConstraint("part > 0"), server_default="0.2"),
+    sa.Column("half", sa.Numeric, sa.Computed("part / 2")),
+    sa.Column("at", sa.DateTime(timezone=True), server_default=sa.func.now(), comment="when"),
+    sa.Column("kind", sa.Enum("a", "b", name="kind")),
+    sa.Column("tags", sa.ARRAY(sa.Text)),
+    sa.UniqueConstraint("order_id", "part", name="uq_rates"),
+    schema="tax",
+)
+op.create_index("ix_part", "rates", ["part"], schema="tax", postgresql_where=sa.text("part > 1"))
+op.create_index("ix_abs", "rates", [sa.text("abs(part)")], schema="tax")
+"""
+
+
+def test_a_schema_with_all_kinds_of_things_comes_back_the_same(
+    tmp_path: Path, database: Database, scratch: dict[str, str]
+) -> None:
+    """Nothing is taken for different that is not: what was read is compared with what is read again."""
+    env = SYNC_ENV.replace("metadata)\n        with", "metadata, include_schemas=True)\n        with")
+    project = shop(tmp_path, database, env=env)
+    added(
+        project, RICH, 'op.drop_table("rates", schema="tax"); op.execute("DROP SCHEMA tax; DROP TYPE kind")'
+    )
+    more = 'op.create_index("ix_more", "rates", ["at"], schema="tax")'
+    added(project, more, 'op.drop_index("ix_more", "rates", schema="tax")', "c3", below="b2")
+    for below in ("b2", "a1"):
+        done = project.migrator("check", f"--reversible={below}", env=scratch)
+        assert done.returncode == 0, done.output

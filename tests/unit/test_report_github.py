@@ -174,6 +174,8 @@ def test_findings_are_a_table_too() -> None:
         ("imports",), (Finding("imports", "a | b", "a.py", 3, "Correct it."), Finding("x", "y"))
     )
     assert github.step_summary(check_document(result)).splitlines()[2:] == [
+        "**Checked** imports",
+        "",
         "| check | finding | place | next |",
         "| --- | --- | --- | --- |",
         "| imports | a \\| b | a.py:3 | Correct it. |",
