@@ -62,6 +62,8 @@ on:
       environments: {{type: string, default: prod}}
       after: {{type: string}}
       signature: {{type: string, default: cosign}}
+      helm-chart: {{type: string}}
+      helm-release: {{type: string}}
 permissions: {{}}
 jobs:
   promote:
@@ -73,6 +75,8 @@ jobs:
       environments: ${{{{ inputs.environments }}}}
       after: ${{{{ inputs.after }}}}
       signature: ${{{{ inputs.signature }}}}
+      helm-chart: ${{{{ inputs.helm-chart }}}}
+      helm-release: ${{{{ inputs.helm-release }}}}
       cosign-public-key: ${{{{ vars.COSIGN_PUBLIC_KEY }}}}
       network: host
     secrets: inherit

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from tests.harness import Database, table_revision, write_project
+from tests.harness import Database, Role, table_revision, write_project
 from tests.image.engine import build_from, docker
 from tests.pipeline import document
 from tests.pipeline.act import WORKFLOWS, Caller, Run
@@ -213,14 +213,21 @@ def test_a_promotion_that_a_newer_one_overtook_says_so(shop: Shop, image: str) -
     assert shop.databases["prod"].revisions == [ORDERS]
 
 
-def test_a_database_that_is_ahead_is_told_before_the_approval(shop: Shop, image: str) -> None:
+def test_a_database_that_is_ahead_is_told_before_the_approval(
+    shop: Shop, image: str, new_role: Callable[[], Role]
+) -> None:
     digest = shop.publish(image)
     shop.sign(digest)
     prod = shop.databases["prod"]
     prod.query("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
     prod.query("INSERT INTO alembic_version VALUES ('f9')")
     chosen = {"image": f"{shop.name}@{digest}"}
-    run = shop.promote_this(chosen)
+    # A user with the rights that the document names, and no more.
+    reader = new_role()
+    prod.query(f"GRANT USAGE ON SCHEMA public TO {reader.name}")
+    prod.query(f"GRANT SELECT ON alembic_version TO {reader.name}")
+    url = prod.server.url_of(prod.name, user=reader.name, password=reader.password)
+    run = shop.promote_this(chosen, secrets={"MIGRATOR_PLAN_DATABASE_URL": url})
     stopped(run, "plan", "ahead", "f9", "MIGRATOR_ALLOW_AHEAD")
     assert not any(job.endswith("migrate") for job in run.jobs())
 
@@ -242,6 +249,10 @@ def test_a_missing_database_url_is_named_with_the_place_to_set_it(shop: Shop, im
     chosen = {"image": f"{shop.name}@{digest}", "environments": "prdo"}
     run = shop.promote_this(chosen, secrets={"MIGRATOR_DATABASE_URL": ""})
     stopped(run, "migrate", "prdo", "typing mistake")
+    # With a chart it is the cluster that is asked for.
+    chart = {"image": f"{shop.name}@{digest}", "helm-chart": "chart", "helm-release": "shop-migrate"}
+    run = shop.promote_this(chosen | chart)
+    stopped(run, "migrate", "KUBECONFIG", "GitHub environment prdo")
     assert shop.databases["prod"].revisions == []
     assert shop.digest("prdo") == ""
 
@@ -301,6 +312,7 @@ GIVEN = "registry.example.com/shop/migrate@sha256:" + "0" * 64
         ({"image": GIVEN, "environments": "dev test dev"}, ("dev", "twice")),
         ({"image": GIVEN, "environments": "prod", "after": "prod"}, ("prod", "twice")),
         ({"image": GIVEN, "environments": "dev, $(id)"}, ("$(id)", "letters")),
+        ({"image": GIVEN, "helm-chart": "chart"}, ("helm-release",)),
         ({"image": GIVEN, "signature": "pgp"}, ("pgp", "github", "cosign")),
     ],
 )
