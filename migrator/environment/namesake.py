@@ -17,5 +17,5 @@ def advice_on_namesake(error: BaseException) -> str:
         return ""
     return (
         f"Python has imported {TOOL.name} already, and the project's package {TOOL.name}/ has the name of this tool: "
-        "give that another name (docs/troubleshooting.md#a-package-called-migrator)."
+        "give that another name (migrator explain a-package-called-migrator)."
     )
