@@ -1,0 +1,98 @@
+"""This repository's own workflows, really run: what CI does in one of its jobs, and what a release publishes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.harness import REPOSITORY
+from tests.pipeline.act import Caller, Run, make_caller
+from tests.pipeline.conftest import Registry
+
+pytestmark = pytest.mark.pipeline
+
+ON_THIS_MACHINE = ("-P", "ubuntu-24.04=-self-hosted")
+NO_TESTS = """\
+name: CI
+on: workflow_call
+permissions: {}
+jobs:
+  tests:
+    runs-on: ubuntu-24.04
+    steps:
+      - run: echo "tested elsewhere"
+"""
+
+
+@pytest.fixture
+def copied(tmp_path: Path, home: Path) -> Caller:
+    """A repository with the files of this one, as they are in its working tree."""
+    made = make_caller(tmp_path / "migrator", home, names=())
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (made.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, made.path / name)
+    made.commit("all files")
+    return made
+
+
+@pytest.mark.slow
+def test_a_job_of_ci_is_the_command_that_anyone_can_run(copied: Caller) -> None:
+    done = copied.act(
+        "ci.yml", *ON_THIS_MACHINE, "-j", "tests", "--matrix", "targets:check demo", timeout=600
+    )
+    assert done.returncode == 0, done.output
+    told = [line for line in done.said().splitlines() if line.startswith("== ")]
+    assert [line.split(" (")[0] for line in told] == ["== make check", "== make demo", "== all passed"]
+
+
+def release(copied: Caller, registry: Registry, tag: str, changelog: str) -> Run:
+    copied.write(".github/workflows/ci.yml", NO_TESTS)
+    entries = (REPOSITORY / "CHANGELOG.md").read_text()
+    copied.write("CHANGELOG.md", entries.replace("## [Unreleased]", f"## [{changelog}]"))
+    copied.commit("a release")
+    copied.git("tag", tag)
+    return copied.act(
+        "release.yml",
+        *ON_THIS_MACHINE,
+        payload={"ref": f"refs/tags/{tag}"},
+        variables={"REGISTRY": f"{registry.host}/Team"},
+        timeout=600,
+    )
+
+
+def test_a_release_is_the_image_and_the_chart_of_one_version(copied: Caller, registry: Registry) -> None:
+    done = release(copied, registry, "v0.1.0", "0.1.0")
+    assert done.returncode == 0, done.output
+    name = f"{registry.host}/team"  # names of images are in lower case
+    digest = registry.digest(f"{name}/migrator:0.1.0")
+    assert f"`{name}/migrator@{digest}`" in done.summary()
+    labels = json.loads(registry.crane("config", f"{name}/migrator:0.1.0-job"))["config"]["Labels"]
+    assert labels["org.opencontainers.image.version"] == "0.1.0"
+    assert labels["org.opencontainers.image.revision"] == copied.git("rev-parse", "HEAD")
+    chart = json.loads(registry.crane("manifest", f"{name}/charts/migrator:0.1.0"))
+    assert chart["config"]["mediaType"] == "application/vnd.cncf.helm.config.v1+json"
+
+
+@pytest.mark.parametrize(
+    ("tag", "changelog", "told"),
+    [
+        ("v0.2.0", "0.2.0", "the tag is v0.2.0, and pyproject.toml says 0.1.0"),
+        ("v0.1.0", "Unreleased", "the tag is v0.1.0, and CHANGELOG.md says nothing"),
+    ],
+    ids=["another version", "not in the changelog"],
+)
+def test_a_release_that_the_files_know_nothing_of_publishes_nothing(
+    copied: Caller, registry: Registry, tag: str, changelog: str, told: str
+) -> None:
+    done = release(copied, registry, tag, changelog)
+    assert done.returncode != 0, done.output
+    assert told in done.errors()
+    assert done.jobs() == [job for job in done.jobs() if "version" in job], done.jobs()
