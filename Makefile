@@ -44,7 +44,7 @@ test-cluster: $(STAMP) ## the chart and the manifests on the cluster that KUBECO
 	$(RUN) -m pytest -n 2 --dist worksteal -m cluster tests/cluster $(ARGS)
 
 test-pipeline: $(STAMP) ## the workflows, really run: needs act, crane, cosign, docker-registry, actionlint and Docker
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) -m pytest -m pipeline tests/pipeline $(ARGS)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTEST) -m pipeline tests/pipeline $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types, import direction, workflows
 	$(RUN) -m ruff format --check .

@@ -6,6 +6,7 @@ import itertools
 import json
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -27,6 +28,12 @@ def _tools() -> None:
     """Here a tool that is missing is a failure, as whoever asked for these tests wants them to run."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     assert not missing, f"not on PATH: {', '.join(missing)}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    """What a script starts in the background ignores SIGINT, and so does everything below it: not here."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

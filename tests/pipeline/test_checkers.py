@@ -95,7 +95,7 @@ def test_every_action_of_others_is_pinned_to_a_commit(file: Path) -> None:
 
 @pytest.mark.parametrize("file", [*WORKFLOWS, *ACTIONS], ids=shown)
 def test_a_pin_says_which_version_it_is(file: Path) -> None:
-    lines = [line for line in file.read_text().splitlines() if re.search(r"uses: *[^.\s]", line)]
+    lines = [line for line in file.read_text().splitlines() if re.match(r"[\s-]*uses: *[^.\s]", line)]
     assert [line for line in lines if not re.search(r"@[0-9a-f]{40} # v?\d", line)] == []
 
 
