@@ -32,7 +32,7 @@ test-containers: $(STAMP) ## the tests of one PostgreSQL on postgres:17 in conta
 	TEST_CONTAINERS=1 $(PYTEST) tests/contract tests/integration tests/scenarios $(OWN_SERVERS:%=--ignore=%) $(ARGS)
 
 test-image: $(STAMP) ## the image: built, run, stopped, behind a mirror; every command of docs/docker.md (needs Docker)
-	$(RUN) -m pytest -m image tests/image $(ARGS)
+	$(RUN) -m pytest -n 2 --dist worksteal -m image tests/image $(ARGS)
 
 # checkov wants other versions of packages than the tests: it has an environment of its own.
 CHECKOV := .venv-checkov

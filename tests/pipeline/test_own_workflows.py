@@ -78,7 +78,7 @@ def test_the_jobs_of_ci_are_the_targets_of_the_command_that_anyone_can_run(copie
     assert sorted(" ".join([*called, *more]).split()) == sorted(by_default[1].split())
 
 
-def release(copied: Caller, registry: Registry, tag: str, changelog: str) -> Run:
+def release(copied: Caller, registry: Registry, tag: str, changelog: str, *args: str) -> Run:
     copied.write(".github/workflows/ci.yml", NO_TESTS)
     entries = (REPOSITORY / "CHANGELOG.md").read_text()
     copied.write("CHANGELOG.md", entries.replace("## [Unreleased]", f"## [{changelog}]"))
@@ -87,6 +87,7 @@ def release(copied: Caller, registry: Registry, tag: str, changelog: str) -> Run
     return copied.act(
         "release.yml",
         *ON_THIS_MACHINE,
+        *args,
         payload={"ref": f"refs/tags/{tag}"},
         variables={"REGISTRY": f"{registry.host}/Team"},
         timeout=600,
@@ -98,12 +99,22 @@ def test_a_release_is_the_image_and_the_chart_of_one_version(copied: Caller, reg
     assert done.returncode == 0, done.output
     name = f"{registry.host}/team"  # names of images are in lower case
     digest = registry.digest(f"{name}/migrator:0.1.0")
-    assert f"`{name}/migrator@{digest}`" in done.summary()
+    assert f"FROM `{name}/migrator@{digest}`" in done.summary()
     labels = json.loads(registry.crane("config", f"{name}/migrator:0.1.0-job"))["config"]["Labels"]
     assert labels["org.opencontainers.image.version"] == "0.1.0"
     assert labels["org.opencontainers.image.revision"] == copied.git("rev-parse", "HEAD")
     chart = json.loads(registry.crane("manifest", f"{name}/charts/migrator:0.1.0"))
     assert chart["config"]["mediaType"] == "application/vnd.cncf.helm.config.v1+json"
+
+
+def test_a_release_that_was_published_from_another_commit_stays(copied: Caller, registry: Registry) -> None:
+    image = f"{registry.host}/team/migrator:0.1.0-runner"
+    registry.crane("append", "--new_tag", image, "--new_layer", str(copied.write("layer.tar", "")))
+    there = registry.digest(image)
+    done = release(copied, registry, "v0.1.0", "0.1.0", "-j", "image")
+    assert done.returncode != 0, done.output
+    assert any("from another commit" in error for error in done.errors()), done.output
+    assert registry.digest(image) == there
 
 
 @pytest.mark.parametrize(
