@@ -22,14 +22,11 @@ demo: $(STAMP) ## the job on a disposable PostgreSQL: two runners, one migration
 test: $(STAMP) ## the tests, on a PostgreSQL from a wheel (ARGS="-k words" narrows them down)
 	$(PYTEST) $(ARGS)
 
-# What starts servers of its own is the same there, and the variants of env.py would take minutes more.
-OWN_SERVERS := tests/integration/test_mysql.py tests/integration/test_sqlite.py tests/integration/test_unlocked.py \
-  tests/integration/test_poolers.py tests/integration/test_broken_networks.py tests/integration/test_scratch_mysql.py \
-  tests/scenarios/test_env_variants.py
-
-test-containers: $(STAMP) ## the tests of one PostgreSQL on postgres:17 in containers; of the command line, each process anew
+# On another server than that of the wheel, and over a network: the command line with each process started anew, the
+# dialect's contract, the example projects.
+test-containers: $(STAMP) ## the core of the tests on postgres:17 in containers; of the command line, each process anew
 	TEST_CONTAINERS=1 TEST_SPAWN=1 $(PYTEST) tests/acceptance $(ARGS)
-	TEST_CONTAINERS=1 $(PYTEST) tests/contract tests/integration tests/scenarios $(OWN_SERVERS:%=--ignore=%) $(ARGS)
+	TEST_CONTAINERS=1 $(PYTEST) tests/contract tests/scenarios --ignore=tests/scenarios/test_env_variants.py $(ARGS)
 
 test-image: $(STAMP) ## the image: built, run, stopped, behind a mirror; every command of docs/docker.md (needs Docker)
 	$(RUN) -m pytest -n 2 --dist worksteal -m image tests/image $(ARGS)
