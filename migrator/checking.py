@@ -120,7 +120,7 @@ def _missing_imports(env_py: Path, report: Reporter) -> list[Finding]:
             message = (
                 f"it imports {missing.module}, which is neither installed nor where modules are looked for"
             )
-            findings.append(Finding("env.py", message, place, missing.line, _BRING_IT))
+            findings.append(Finding("env.py", message, place, missing.line, _bring(missing.module)))
         else:
             report(
                 Notice(
@@ -132,7 +132,13 @@ def _missing_imports(env_py: Path, report: Reporter) -> list[Finding]:
     return findings
 
 
-_BRING_IT = "Install it, or copy it beside what prepend_sys_path names; every run would fail."
+def _bring(module: str) -> str:
+    if "." in module:
+        return "Install it, or copy it beside what prepend_sys_path names; every run would fail."
+    return (
+        f"Install it, or copy it beside what prepend_sys_path names (in an image: COPY {module} ./{module}); every run "
+        "would fail."
+    )
 
 
 def _models(differences: tuple[Difference, ...], renames: tuple[SuspectedRename, ...]) -> tuple[Finding, ...]:

@@ -10,6 +10,7 @@ from migrator.errors import ExitCode
 from tests.acceptance.judging import assert_keeps, contents, refused, valid_document
 from tests.harness import (
     UNSET,
+    Completed,
     Database,
     Project,
     Revision,
@@ -137,9 +138,9 @@ def with_modules(project: MakeProject) -> Callable[[str], Project]:
 
     def make(lines: str) -> Project:
         shop = project(revisions=table_revisions("a1"))
-        shop.write("billing/__init__.py", "raise AssertionError('nothing is run')")
+        shop.write("billing/__init__.py", "MONEY = 1\n")
         shop.write("billing/money.py", "raise AssertionError('nothing is run')")
-        shop.write("plain.py", "raise AssertionError('nothing is run')")
+        shop.write("plain.py", "MONEY = 1\n")
         env = shop.path / "migrations" / "env.py"
         env.write_text(f"{lines}\n{env.read_text()}")
         return shop
@@ -205,6 +206,111 @@ def test_check_offline_only_tells_where_code_may_change_what_is_found(
     assert told.returncode == 0, told.output
     place = f"migrations/env.py:{len(lines.splitlines())}"
     assert f"{place} imports shop, which is not found; code that changes sys.path may find it" in told.stderr
+
+
+BY_ANOTHER_WAY = {
+    "the path imported by its name": (["from sys import path", "path.insert(0, 'lib')"], {}),
+    "the path of sys by another name": (["import sys as system", "system.path.insert(0, 'lib')"], {}),
+    "an installed package that does it": (
+        ["import rootfinder", "rootfinder.set_up()"],
+        {"site-packages/rootfinder.py": "import sys\ndef set_up():\n    sys.path.insert(0, 'lib')\n"},
+    ),
+    "one import further": (
+        ["import conf"],
+        {"conf.py": "import bootstrap\n", "bootstrap.py": "import sys\nsys.path.insert(0, 'lib')\n"},
+    ),
+    "all names of a package": (
+        ["from proj import *"],
+        {"proj/__init__.py": "import pathing\n", "pathing.py": "import sys\nsys.path.insert(0, 'lib')\n"},
+    ),
+    "in a try": (
+        ["try:", "    import conf", "except ImportError:", "    pass"],
+        {"conf.py": "import bootstrap\n", "bootstrap.py": "import sys\nsys.path.insert(0, 'lib')\n"},
+    ),
+    "a file that is executed": (
+        ["exec(open('activate_this.py').read(), {})"],
+        {"activate_this.py": "import sys\nsys.path.insert(0, 'lib')\n"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "files"), BY_ANOTHER_WAY.values(), ids=BY_ANOTHER_WAY)
+def test_check_offline_fails_for_no_import_that_a_run_finds(
+    project: MakeProject, lines: list[str], files: dict[str, str]
+) -> None:
+    told = finds_it_at_run_time(project, [*lines, "import shopmodels"], {"lib/shopmodels.py": "", **files})
+    assert f"migrations/env.py:{len(lines) + 1} imports shopmodels, which is not found; code" in told.stderr
+
+
+def test_check_offline_fails_for_no_module_that_its_package_makes_by_itself(project: MakeProject) -> None:
+    made = "from sys import modules\nimport types\nmodules['proj.models'] = types.ModuleType('proj.models')\n"
+    finds_it_at_run_time(project, ["import proj.models"], {"proj/__init__.py": made})
+
+
+def test_check_offline_asks_the_finder_of_an_editable_installation(project: MakeProject) -> None:
+    finder = """\
+import importlib.util, sys
+
+class Finder:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name == "proj.models":
+            return importlib.util.spec_from_file_location(name, "elsewhere/models.py")
+
+sys.meta_path.append(Finder)
+"""
+    files = {"proj/__init__.py": "", "elsewhere/models.py": "", "site-packages/sitecustomize.py": finder}
+    told = finds_it_at_run_time(project, ["import proj.models"], files)
+    assert "is not found" not in told.stderr
+
+
+def finds_it_at_run_time(project: MakeProject, lines: list[str], files: dict[str, str]) -> Completed:
+    """The check, with which no fault was found; an upgrade with the same env.py works."""
+    shop = project(revisions=table_revisions("a1"))
+    for name, text in files.items():
+        shop.write(name, text)
+    env = shop.path / "migrations" / "env.py"
+    env.write_text("\n".join(lines) + f"\n{env.read_text()}")
+    installed = {"PYTHONPATH": str(shop.path / "site-packages")}
+    told = shop.migrator("check", "--offline", env={**installed, "MIGRATOR_DATABASE_URL": UNSET})
+    assert told.returncode == 0, told.output
+    shop.migrator("upgrade", env=installed, check=True)
+    return told
+
+
+def test_check_offline_is_certain_after_what_every_env_py_begins_with(project: MakeProject) -> None:
+    shop = project(revisions=table_revisions("a1"))
+    env = shop.path / "migrations" / "env.py"
+    env.write_text(f"{BEGINNING}import shop.models\n{env.read_text()}")
+    told = shop.migrator("check", "--offline", env={"MIGRATOR_DATABASE_URL": UNSET})
+    assert told.returncode == ExitCode.CHECK_SAYS_NO, told.output
+    assert "imports shop, which is neither installed" in told.stdout
+
+
+BEGINNING = """\
+import os
+import sys
+from logging.config import fileConfig
+from pathlib import Path
+from alembic import context
+from sqlalchemy import engine_from_config, pool
+import yaml
+config = context.config
+if config.config_file_name is not None and Path("nowhere.ini").exists():
+    fileConfig(config.config_file_name)
+url = os.environ.get("SOME_URL", "")
+"""
+
+
+def test_check_offline_names_a_missing_package_once_and_says_how_an_image_gets_it(
+    with_modules: Callable[[str], Project],
+) -> None:
+    shop = with_modules("from app.db import Base\nfrom app.models import User")
+    told = shop.migrator("check", "--offline", "--json", env={"MIGRATOR_DATABASE_URL": UNSET})
+    assert told.returncode == ExitCode.CHECK_SAYS_NO, told.output
+    (found,) = valid_document(told)["findings"]
+    assert found["line"] == 1
+    assert "COPY app ./app" in found["next"]
 
 
 def test_check_looks_into_the_database_too(shop: Project, database: Database) -> None:
