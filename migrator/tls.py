@@ -10,6 +10,7 @@ from migrator.dialects import ErrorKind, ServerError
 from migrator.errors import AccessRefused, ConfigurationError, MigratorError
 
 _FILE = re.compile(r'(?:file|list) "([^"]+)"')
+_NAMING = ("PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL")
 _HEADLINES = {
     ErrorKind.TLS_FILE: "a certificate file for TLS cannot be used",
     ErrorKind.TLS_HOST: "the server's certificate is for another host name",
@@ -28,11 +29,16 @@ def tls_error(found: ServerError, where: str, source: str, nothing: str) -> Migr
     details = [f"{where}: {found}", *found.further]
     if found.kind is ErrorKind.TLS_FILE:
         details += _state_of_file(found.message)
-    return kind(_HEADLINES[found.kind], details=details, next_step=f"{_next(found.kind, source)}{nothing}")
+    return kind(_HEADLINES[found.kind], details=details, next_step=f"{_next(found, source)}{nothing}")
 
 
-def _next(kind: ErrorKind, source: str) -> str:
-    match kind:
+def _next(found: ServerError, source: str) -> str:
+    match found.kind:
+        case ErrorKind.TLS_FILE if _in_a_closed_home(found.message):
+            return (
+                f"Set HOME to a folder that user {os.geteuid()} may enter (HOME=/tmp): the driver looks there by "
+                "itself. Or turn TLS off (sslmode=disable; for asyncpg ssl=disable)."
+            )
         case ErrorKind.TLS_FILE:
             return (
                 f"Mount the file where sslrootcert in {source} (or PGSSLROOTCERT) says, readable for user "
@@ -53,6 +59,21 @@ def _next(kind: ErrorKind, source: str) -> str:
                 f"Turn TLS on at the server (ssl = on), or check that {source} names the right one; "
                 "sslmode=prefer does without it."
             )
+
+
+def _in_a_closed_home(message: str) -> bool:
+    """Nobody named the file: a driver looks into the home directory, which is another user's."""
+    found = _FILE.search(message)
+    if found is None or any(os.environ.get(variable) == found[1] for variable in _NAMING):
+        return False
+    try:
+        home = Path.home() / ".postgresql"
+        Path(found[1]).stat()
+    except PermissionError:
+        return home in Path(found[1]).parents
+    except (OSError, RuntimeError):
+        pass
+    return False
 
 
 def _state_of_file(message: str) -> list[str]:

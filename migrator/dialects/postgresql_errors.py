@@ -126,12 +126,15 @@ def _unreachable(error: BaseException) -> ServerError | None:
     kind = _tls_kind(said) or ErrorKind.NOT_READY
     if theirs[-1].f_code.co_name == "_parse_connect_dsn_and_args":
         # Nothing has been connected to yet: what it opens there are the files for TLS.
-        return ServerError(ErrorKind.TLS_FILE, f"{_tls_file()}: {said}")
+        return ServerError(ErrorKind.TLS_FILE, f"{_tls_file(error)}: {said}")
     return ServerError(kind, said)
 
 
-def _tls_file() -> str:
-    """The first of the files for TLS that cannot be opened; asyncpg takes them from libpq's variables, too."""
+def _tls_file(error: OSError) -> str:
+    """The first of the files for TLS that cannot be opened; asyncpg takes them from libpq's variables, too.
+
+    Without any of them it looks into the home directory, as libpq does.
+    """
     for variable in ("PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"):
         path = os.environ.get(variable)
         if path:
@@ -140,7 +143,9 @@ def _tls_file() -> str:
             except OSError:
                 return f'{variable}, certificate file "{path}"'
     path = os.environ.get("PGSSLROOTCERT")
-    return f'PGSSLROOTCERT, certificate file "{path}"' if path else "the certificate file"
+    if path:
+        return f'PGSSLROOTCERT, certificate file "{path}"'
+    return f'certificate file "{error.filename}"' if error.filename else "the certificate file"
 
 
 def _undecodable(error: BaseException) -> ServerError | None:

@@ -216,3 +216,17 @@ def test_what_is_written_instead_of_sslmode_works(project: MakeProject, database
     shop = project("async", revisions=table_revisions("a1"))
     url = f"{database.sqlalchemy_url('asyncpg')}?ssl=prefer"
     shop.migrator("upgrade", env={"MIGRATOR_DATABASE_URL": url}, check=True)
+
+
+def test_a_home_that_this_user_may_not_enter_is_told_as_that(
+    project: MakeProject, database: Database, tmp_path: Path
+) -> None:
+    """As in a container that runs as another user and keeps the HOME of root."""
+    shop = project("async", revisions=table_revisions("a1"), driver="asyncpg")
+    (home := tmp_path / "home").mkdir(mode=0)
+    url = database.url.replace("postgresql://", "postgresql+asyncpg://")
+    done = confined(shop, "upgrade", env={**PATIENT, "MIGRATOR_DATABASE_URL": url, "HOME": str(home)})
+    assert done.returncode == ExitCode.USAGE, done.output
+    assert f"user {os.geteuid()} may not read {home}/.postgresql/postgresql." in done.stderr, done.output
+    assert f"Set HOME to a folder that user {os.geteuid()} may enter" in done.stderr
+    assert "sslrootcert" not in done.stderr
