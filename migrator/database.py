@@ -163,6 +163,7 @@ def connection_error(found: ServerError, where: str, source: str, *, changed: bo
             details=details,
             sqlstate=found.sqlstate or None,
             next_step=(
+                f"{_NO_SUCH_DATABASE if _no_such_database(found) else ''}"
                 f"Check user, password, database name and TLS settings in {source}. "
                 f"MIGRATOR_AUTH_GRACE retries for credentials that are still being made.{nothing}"
             ),
@@ -185,6 +186,15 @@ def connection_error(found: ServerError, where: str, source: str, *, changed: bo
         sqlstate=found.sqlstate or None,
         next_step=f"Correct the value of {source}.{nothing}",
     )
+
+
+_NO_SUCH_DATABASE = "migrator makes no database: create that one first, if its name is right. "
+
+
+def _no_such_database(found: ServerError) -> bool:
+    if found.sqlstate == "3D000" or found.number == 1049:
+        return True
+    return 'database "' in found.message and found.message.endswith('" does not exist')
 
 
 def lost(found: ServerError, details: tuple[str, ...] = ()) -> ConnectionLost:

@@ -131,6 +131,22 @@ def test_a_database_that_will_not_let_us_in_is_told_without_a_second_try(
     assert "next in" not in told.completed.stderr
 
 
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "asyncpg"])
+def test_a_database_that_is_not_there_is_not_made(
+    project: Callable[..., Project], database: Database, driver: str
+) -> None:
+    shop = project("async" if driver == "asyncpg" else "sync", revisions=table_revisions("a1"), driver=driver)
+    url = with_driver(url_with(database.url, name="no_such_database"), driver)
+    refused(
+        shop,
+        "upgrade",
+        env={"MIGRATOR_DATABASE_URL": url},
+        code=ExitCode.REFUSED,
+        says=['database "no_such_database" does not exist'],
+        then=["migrator makes no database"],
+    )
+
+
 def test_a_refused_password_is_tried_again_as_long_as_grace_was_given(
     shop: Project, database: Database
 ) -> None:
