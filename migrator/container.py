@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,17 @@ def about_localhost(url: URL, reason: str, kind: str) -> tuple[str, ...]:
     if not kind or "refused" not in reason or not any(_is_loopback(host) for host in urls.named_hosts(url)):
         return ()
     return (_IN_A_POD if kind == "pod" else _IN_A_CONTAINER,)
+
+
+def about_localhost_in(reason: str, kind: str) -> tuple[str, ...]:
+    """The same where only the driver's words say at which address nobody listens."""
+    if not kind or not any(words in reason for words in _NOBODY_LISTENS) or not _LOOPBACK.search(reason):
+        return ()
+    return (_IN_A_POD if kind == "pod" else _IN_A_CONTAINER,)
+
+
+_NOBODY_LISTENS = ("refused", "Connect call failed")
+_LOOPBACK = re.compile(r"(?<![\w.:-])(?:localhost|127(?:\.\d+){3}|::1)(?![\w.-])", re.IGNORECASE)
 
 
 def _is_loopback(host: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from migrator.database import connection_error
@@ -15,7 +16,7 @@ from migrator.environment.asyncpg_url import refused_parameter
 from migrator.environment.failures import no_such_revision, place_in
 from migrator.environment.flask_application import explained
 from migrator.environment.listing import relative
-from migrator.environment.namesake import advice_on_namesake
+from migrator.environment.namesake import advice_on_missing_module, advice_on_namesake
 from migrator.environment.state import Again, Run, RunAgain
 from migrator.environment.unconfigured import closed_secrets_directory, say_if_unconfigured
 from migrator.errors import (
@@ -68,7 +69,12 @@ def translate(
         source = "env.py or the settings that it reads"
         failure = connection_error(found, "env.py connects by itself", source, changed=changed)
         return say_if_unconfigured(failure, settings, advise=False)
-    missing = _missing_driver(error) or explained(error) or refused_parameter(error, settings)
+    missing = (
+        _missing_driver(error)
+        or _synchronous(error, config, settings)
+        or explained(error)
+        or refused_parameter(error, settings)
+    )
     if missing is not None:
         return missing
     file, line = _place(error, config)
@@ -114,6 +120,7 @@ def translate(
         detail = f"{type(error).__name__}: {_one_line(error)}"
     advice = (
         advice_on_namesake(error)
+        or advice_on_missing_module(error)
         or "Correct it, or the settings that it reads; --verbose shows the traceback."
     )
     kind = MigrationFailed if changed else ConfigurationError
@@ -124,7 +131,7 @@ def translate(
         line=line,
         next_step=f"{advice}{nothing}",
     )
-    if changed or isinstance(error, (SyntaxError, ImportError)):
+    if changed or isinstance(error, (SyntaxError, ImportError)) or not _of_env_py(error, config):
         return failure
     return say_if_unconfigured(failure, settings, advise=True)
 
@@ -146,6 +153,35 @@ def _place(error: BaseException, config: Config) -> tuple[str | None, int | None
         roots.append(str(Path(config.config_file_name).resolve().parent))
     place = place_in(error, roots)
     return place if place is not None else (None, None)
+
+
+def _of_env_py(error: BaseException, config: Config) -> bool:
+    """``env.py`` was at work when it failed, and no revision."""
+    try:
+        script = ScriptDirectory.from_config(config)
+    except Exception:  # what is wrong with it, somebody else says
+        return False
+    if place_in(error, [str(location) for location in script._version_locations]) is not None:
+        return False
+    return place_in(error, [str(Path(script.dir, "env.py"))]) is not None
+
+
+def _synchronous(error: BaseException, config: Config, settings: Settings) -> MigratorError | None:
+    """An asynchronous driver, used by an ``env.py`` that awaits nothing."""
+    database = settings.database
+    if type(error).__name__ != "MissingGreenlet" or database is None:
+        return None
+    driver = DRIVERS.get(database.url.drivername)
+    if driver is None or driver.synchronous is None or not _of_env_py(error, config):
+        return None
+    if b"async" in Path(ScriptDirectory.from_config(config).dir, "env.py").read_bytes():
+        return None
+    backend = database.url.get_backend_name()
+    return ConfigurationError(
+        "env.py is synchronous, and the URL names an asynchronous driver",
+        details=(f"{database.url.drivername}:// (from {database.source})",),
+        next_step=f"Write {backend}:// in {database.source}, without the driver. Nothing was changed.",
+    )
 
 
 def _missing_driver(error: BaseException) -> MigratorError | None:

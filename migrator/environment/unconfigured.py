@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from migrator.errors import MigratorError
+from migrator.container import about_localhost_in, kind_of_container
+from migrator.errors import DatabaseUnreachable, MigratorError
 from migrator.sources import SECRETS_DIRECTORY
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ _NONE = (
 _SET_ONE = "If a database is what it misses, set MIGRATOR_DATABASE_URL: env.py gets it as DATABASE_URL, too. "
 
 
+_SET_ANOTHER = (
+    "If another database is meant, set MIGRATOR_DATABASE_URL: env.py gets it as DATABASE_URL, too. "
+)
+
+
 def say_if_unconfigured(failure: MigratorError, settings: Settings, *, advise: bool) -> MigratorError:
     """``failure`` with what is true of the configuration, where no database is configured.
 
@@ -27,6 +33,9 @@ def say_if_unconfigured(failure: MigratorError, settings: Settings, *, advise: b
         return failure
     closed = closed_secrets_directory()
     failure.details = (*failure.details, _NONE, *closed)
+    if isinstance(failure, DatabaseUnreachable):
+        failure.details += about_localhost_in(" ".join(failure.details), kind_of_container())
+        failure.next_step = _SET_ANOTHER + failure.next_step
     if advise:
         failure.next_step = _SET_ONE + failure.next_step
     if closed:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from migrator.errors import ExitCode
-from tests.acceptance.judging import refused
-from tests.harness import UNSET, Completed, Project, clean_environment, table_revisions
+from tests.acceptance.judging import QUICK, refused
+from tests.harness import UNSET, Completed, Project, Revision, clean_environment, table_revisions
 
 MakeProject = Callable[..., Project]
 NONE: Mapping[str, str] = {"MIGRATOR_DATABASE_URL": UNSET}
@@ -76,9 +76,43 @@ def test_an_env_py_that_cannot_connect_is_told_with_what_migrator_was_given(shop
 def test_an_import_that_fails_has_nothing_to_do_with_it(project: MakeProject) -> None:
     shop = project("import no_such_module", revisions=table_revisions("a1"))
     told = refused(
-        shop, "upgrade", env=NONE, code=ExitCode.USAGE, says=["no_such_module"], then=["Correct it"]
+        shop,
+        "upgrade",
+        env=NONE,
+        code=ExitCode.USAGE,
+        says=["no_such_module"],
+        then=["Correct it", "install no_such_module", "docs/docker.md"],
     )
     assert NO_DATABASE not in told.completed.stderr
+
+
+@pytest.mark.parametrize("command", ["heads", "upgrade"])
+def test_a_revision_that_fails_is_not_said_to_miss_a_database(project: MakeProject, command: str) -> None:
+    shop = project(revisions=[Revision("a1", None, header="no_such_name")])
+    told = shop.migrator(command, env=NONE)
+    assert told.returncode != 0, told.output
+    assert "NameError" in told.output, told.output
+    assert "MIGRATOR_DATABASE_URL" not in told.stderr, told.output
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
+def test_a_default_of_env_py_that_nobody_listens_at_is_told_with_the_variable_to_set(
+    project: MakeProject, closed_port: int, driver: str
+) -> None:
+    """As in a pod whose manifest forgot the URL: env.py falls back to the developer's own database."""
+    shop = project("async" if driver == "asyncpg" else "sync", revisions=table_revisions("a1"), driver=driver)
+    ini = shop.path / "alembic.ini"
+    before, _, after = ini.read_text().partition("sqlalchemy.url = ")
+    url = f"postgresql+{driver}://shop:x@localhost:{closed_port}/shop"
+    ini.write_text(f"{before}sqlalchemy.url = {url}\n{after.partition(chr(10))[2]}")
+    refused(
+        shop,
+        "upgrade",
+        env={**NONE, **QUICK, "KUBERNETES_SERVICE_HOST": "10.96.0.1"},
+        code=ExitCode.UNREACHABLE,
+        says=[NO_DATABASE, "localhost is the pod itself"],
+        then=["set MIGRATOR_DATABASE_URL", "Check that the server is up"],
+    )
 
 
 OWN_RUN = """

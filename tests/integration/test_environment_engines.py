@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy
 
+from migrator.errors import ExitCode
 from tests.harness import SYNC_ENV, UNSET, Database, Project, Role, table_revisions
 from tests.integration.proving import (
     ENGINE,
@@ -281,3 +282,15 @@ def test_an_asynchronous_env_py_needs_its_driver_named_in_one_of_the_two_urls_al
         assert "names no asynchronous driver" in ran.stderr, ran.output
     else:
         assert (ran.returncode, database.revisions) == (0, ["a1"]), ran.output
+
+
+def test_a_synchronous_env_py_with_the_url_of_an_asynchronous_driver_is_told_what_to_write(
+    project: Callable[..., Project], database: Database
+) -> None:
+    shop = project(f"{SHORTEST_ENV}", revisions=table_revisions("a1"))
+    url = database.url.replace("postgresql://", "postgresql+asyncpg://")
+    ran = shop.migrator("upgrade", env={"MIGRATOR_DATABASE_URL": url})
+    assert ran.returncode == ExitCode.USAGE, ran.output
+    assert "env.py is synchronous, and the URL names an asynchronous driver" in ran.stderr
+    assert "Write postgresql:// in MIGRATOR_DATABASE_URL" in " ".join(ran.stderr.split())
+    assert database.tables == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from migrator import urls
-from migrator.container import about_localhost, kind_of_container
+from migrator.container import about_localhost, about_localhost_in, kind_of_container
 
 REFUSED = 'connection to server at "127.0.0.1", port 5432 failed: Connection refused'
 
@@ -60,3 +60,19 @@ def test_localhost_is_told_as_the_container_itself(url: str) -> None:
 )
 def test_elsewhere_nothing_is_said(url: str, reason: str, kind: str) -> None:
     assert about_localhost(urls.parse(url, "test"), reason, kind) == ()
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ('connection to server at "localhost" (127.0.0.1), port 5432 failed: Connection refused', True),
+        ('connection to server at "::1", port 5432 failed: Connection refused', True),
+        ("[Errno 111] Connect call failed ('127.0.0.1', 5432)", True),
+        ("2003: Can't connect to MySQL server on 'localhost' ([Errno 111] Connection refused)", True),
+        ('connection to server at "localhost.example.com" (192.0.2.1), port 5432: Connection refused', False),
+        ('connection to server at "localhost", port 5432 failed: timeout expired', False),
+    ],
+)
+def test_localhost_is_known_in_the_words_of_a_driver(reason: str, told: bool) -> None:
+    assert bool(about_localhost_in(reason, "pod")) is told
+    assert about_localhost_in(reason, "") == ()
