@@ -120,6 +120,30 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
         {"extraEnv": [{"name": "DSN", "value": "postgresql://db/shop?user=shop&password=secret"}]},
         r"extraEnv has a URL with a password in plain text",
     ),
+    "a URL with MySQL's name of the parameter": (
+        {"extraEnv": [{"name": "DSN", "value": "mysql://db/shop?user=shop&passwd=secret"}]},
+        r"extraEnv has a URL with a password in plain text",
+    ),
+    "a URL with a number for a password": (
+        {"extraEnv": [{"name": "DSN", "value": "postgresql://shop:1234@db/shop"}]},
+        r"extraEnv has a URL with a password in plain text",
+    ),
+    "a URL with a password that has a dollar in it": (
+        {"extraEnv": [{"name": "DSN", "value": "postgresql://shop:se$cret@db/shop"}]},
+        r"extraEnv has a URL with a password in plain text",
+    ),
+    "a URL with a password after one without": (
+        {
+            "args": [
+                "upgrade",
+                "-x",
+                "a=postgresql://shop@db/shop",
+                "-x",
+                "b=postgresql://shop:secret@db/shop",
+            ]
+        },
+        r"args has a URL with a password in plain text",
+    ),
     "a URL with a password in a sidecar": (
         {"sidecars": [{**PROXY, "env": [{"name": "UPSTREAM", "value": "https://shop:secret@db/"}]}]},
         r"sidecars has a URL with a password in plain text",
@@ -255,6 +279,64 @@ ACCEPTED: Mapping[str, Mapping[str, Any]] = {
     "a duration of several units": {"settings": {"wait-timeout": "1m 30s"}},
     "values of a parent": {"global": {"anything": {"at": "all"}}},
 }
+
+
+NO_SECRETS = [
+    'psql "postgresql://shop:$DB_PASSWORD@db/shop"',
+    "psql postgresql://shop:${DB_PASSWORD:?}@db/shop",
+    "psql postgresql://shop:$(</run/pw)@db/shop",
+    "psql 'postgresql://db/shop?user=shop&password='$(cat /run/pw)",
+    'psql "postgresql://db/shop?user=shop&password=$DB_PASSWORD"',
+    'psql "postgresql://db/shop?user=shop&password=$(cat /run/pw)"',
+    "postgresql://{{.Data.username}}:{{.Data.password}}@db:5432/shop",
+    '{{ with secret "db" }}postgresql://{{ .Data.username }}:{{ .Data.password }}@db:5432/shop{{ end }}',
+    "postgresql://shop:${vault:secret/data/a#PASSWORD}@db/shop",
+    "postgresql://shop:$(A)$(B)@db/shop",
+    "postgresql://shop:prefix-$(A)@db/shop",
+    "postgresql://shop:***@db/shop",
+    "postgresql://shop:<password>@db/shop",
+    "postgresql://db:5432/shop?user=sa@proj.iam",
+    "postgresql://[fd00::1]:5432/shop?user=sa@proj.iam",
+    "postgresql://one:5432,two:5432/shop?user=sa@proj.iam",
+    "postgresql://db:$PORT/shop?user=sa@proj.iam",
+    "postgresql://db:5432?application_name=a@b",
+    "postgresql://db/shop?application_name=a@b",
+    "oci://registry.example.com:5000@sha256:aaa",
+    "https://grafana:3000,oncall@example.com",
+    "http://proxy:3128\nops@example.com",
+    "{address: tcp://h:80,'@type':x}",
+    '{"address":"tcp://h:80","@type":"x"}',
+]
+
+
+@pytest.mark.parametrize("text", NO_SECRETS)
+def test_a_text_without_a_password_in_it_is_taken(one_helm: Helm, text: str) -> None:
+    values = {
+        "initContainers": [{**PROXY, "args": ["sh", "-c", text]}],
+        "podAnnotations": {"example.com/text": text},
+        "extraEnv": [{"name": "TEXT", "value": text}],
+    }
+    assert one_helm.template(usual(values)).job
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DB_PASSWORD", "vault:secret/data/shop#PASSWORD"),
+        ("DB_PASSWORD", ">>vault:database/creds/shop#PASSWORD"),
+        ("DB_PASSWORD", "op://shop/database/password"),
+        ("DB_PASSWORD", "arn:aws:secretsmanager:eu-west-1:1:secret:shop"),
+        ("DB_PASSWORD", "shop-password@azurekeyvault"),
+        ("DB_PASSWORD", "${vault:secret/data/shop#PASSWORD}"),
+        ("DB_PASSWORD", "prefix-$(SECRET)"),
+        ("DB_PASSWORD", "$(A)$(B)"),
+        ("ALLOW_EMPTY_PASSWORD", "yes"),
+        ("ALLOW_EMPTY_PASSWORD", "True"),
+    ],
+)
+def test_a_variable_that_names_a_password_or_none_is_taken(one_helm: Helm, name: str, value: str) -> None:
+    rendered = one_helm.template(usual({"extraEnv": [{"name": name, "value": value}]}))
+    assert rendered.env[name] == value
 
 
 @pytest.mark.parametrize("values", ACCEPTED.values(), ids=ACCEPTED.keys())

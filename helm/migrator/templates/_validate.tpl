@@ -110,7 +110,10 @@ Whole seconds, rounded up, of a duration as `migrator` reads it: 210, 1.5, 500ms
 {{- ceil $seconds | int64 -}}
 {{- end -}}
 
+{{/* A variable's value that only names a password, for Kubernetes (`$(NAME)`) or whoever else fills it in, is taken. */}}
 {{- define "migrator.validateEnv" -}}
+{{- $named := `\$\(|\$\{|\{\{|^(>>)?(vault|bao|arn:aws|gcp:secretmanager|azure:keyvault):|^(op|ref\+\w+|berglas|sm)://|@azurekeyvault$` -}}
+{{- $answer := `(?i)^(yes|no|true|false)$` -}}
 {{- $names := dict -}}
 {{- range include "migrator.env" . | fromYamlArray -}}
 {{- if hasKey $names .name -}}
@@ -120,7 +123,7 @@ Whole seconds, rounded up, of a duration as `migrator` reads it: 210, 1.5, 500ms
 {{- end -}}
 {{- range $of, $variables := dict "extraEnv" .Values.extraEnv "waitForHead.extraEnv" .Values.waitForHead.extraEnv -}}
 {{- range $variables -}}
-{{- if and .value (regexMatch `(?i)(PASSWORD|PASSWD|PASSPHRASE)$|^MYSQL_PWD$` .name) (not (regexMatch `^\$\([^()]+\)$` .value)) -}}
+{{- if and .value (regexMatch `(?i)(PASSWORD|PASSWD|PASSPHRASE)$|^MYSQL_PWD$` .name) (not (regexMatch (printf `%s|%s` $named $answer) .value)) -}}
 {{- fail (printf "%s: %s in plain text is readable for everybody who may read Jobs. Put it into a Secret and use valueFrom.secretKeyRef" $of .name) -}}
 {{- end -}}
 {{- end -}}
@@ -128,17 +131,19 @@ Whole seconds, rounded up, of a duration as `migrator` reads it: 210, 1.5, 500ms
 {{- end -}}
 
 {{/*
-A password in a URL, wherever it stands; not one that Kubernetes or a shell fills in: `$(PASSWORD)`, `${PASSWORD}`. What a
-parent chart says to all of its charts is no matter of this one.
+A password in a URL, wherever it stands; not one that Kubernetes, a shell or a template of something else fills in:
+`$(PASSWORD)`, `${PASSWORD}`, `$PASSWORD`, `{{.Data.password}}`, nor a mask. Where a port stands there, the @ behind it is no
+URL's. In doubt it is taken. What a parent chart says to all of its charts is no matter of this one.
 */}}
 {{- define "migrator.validatePlainText" -}}
-{{- $anywhere := `://[^\s/:@"]*:((?:[^\s/@"\\]|\\.)+)@` -}}
-{{- $database := `(?i)(?:postgres|mysql|mariadb)[a-z0-9+]*://[^\s/:@"]*:((?:[^\s@"\\]|\\.)+)@` -}}
-{{- $parameter := `(?i)(?:[?&]|\\u0026)password=([^\s&"\\]+)` -}}
+{{- $anywhere := `://[^\s/:@"\[]*:((?:[^\s/@"\\]|\\.)+)@` -}}
+{{- $database := `(?i)(?:postgres|mysql|mariadb)[a-z0-9+]*://[^\s/:@"\[]*:((?:[^\s@"\\]|\\.)+)@` -}}
+{{- $parameter := `(?i)(?:[?&]|\\u0026)passw(?:or)?d=([^\s&"\\]+)` -}}
+{{- $filled := `\$\(|\$\{|\{\{|^(\$\w+)+([/?,;'\\].*)?$|^\*+$|^\\u003c.*\\u003e$|^[0-9]{1,5}[/?,;'\\]` -}}
 {{- range $name, $value := omit .Values "global" -}}
-{{- range $url := list $anywhere $database $parameter -}}
+{{- range $url, $accepted := dict $anywhere (printf `%s|^[0-9]{1,5}$` $filled) $database $filled $parameter $filled -}}
 {{- range regexFindAll $url (toJson $value) -1 -}}
-{{- if not (regexMatch `^\$(\(\w+\)|\{\w+\})$` (regexReplaceAll $url . "${1}")) -}}
+{{- if not (regexMatch $accepted (regexReplaceAll $url . "${1}")) -}}
 {{- fail (printf "%s has a URL with a password in plain text, readable for everybody who may read Jobs or this release. Put the URL into a Secret and name it in database.existingSecret, or in extraEnv by valueFrom.secretKeyRef" $name) -}}
 {{- end -}}
 {{- end -}}
