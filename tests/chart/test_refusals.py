@@ -39,6 +39,10 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
         {"image": {"repository": "registry.example.com:5000/shop@sha256:00"}},
         r"image\.repository \S+ has a tag or a digest: write the name alone, the digest into image\.digest",
     ),
+    "a registry's credentials in the repository": (
+        {"image": {"repository": "robot:secret@registry.example.com:5000/shop"}},
+        r"image\.repository has credentials in it \(\*\*\*@registry\.example\.com:5000/shop\).*imagePullSecrets",
+    ),
     "a repository that is an address": (
         {"image": {"repository": "https://registry.example.com/shop"}},
         r"image\.repository \S+ is no name of an image: write it like registry\.example\.com/team/shop",
@@ -238,8 +242,11 @@ def test_the_chart_refuses(helm: Helm, values: Mapping[str, Any], message: str) 
         {"extraEnv": [{"name": "DB_PASSWORD", "value": "hunter22"}]},
         {"extraEnv": [{"name": "DSN", "value": "postgresql://shop:hunter22@db/shop"}]},
         {"settings": {"x": "url=postgresql://shop:hunter22@db/shop"}},
+        {"image": {"repository": "robot:hunter22@registry.example.com/shop"}},
+        {"image": {"repository": "https://robot:hunter22@registry.example.com/shop:1.4"}},
+        {"image": {"repository": "robot:hunter22/x@registry.example.com"}},
     ],
-    ids=["variable", "url", "setting"],
+    ids=["variable", "url", "setting", "repository", "address", "slash"],
 )
 def test_a_refusal_shows_no_password(helm: Helm, values: Mapping[str, Any]) -> None:
     refused = helm.template(usual(values))

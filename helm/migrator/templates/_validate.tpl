@@ -36,11 +36,16 @@ Helm takes a null away together with the default, so that a schema sees nothing 
 {{- if not $image.repository -}}
 {{- fail "image.repository is needed: your application's image with migrator and its revisions in it" -}}
 {{- end -}}
+{{- /* What stands before an @ may be a password. */ -}}
+{{- $shown := regexReplaceAll `(?s)^.*@` $image.repository "***@" -}}
+{{- if regexMatch `@.*/` $image.repository -}}
+{{- fail (printf "image.repository has credentials in it (%s): put them into a Secret of the type kubernetes.io/dockerconfigjson and name that in imagePullSecrets" $shown) -}}
+{{- end -}}
 {{- if regexMatch "@|:[^/]*$" $image.repository -}}
-{{- fail (printf "image.repository %s has a tag or a digest: write the name alone, the digest into image.digest (sha256:…) and the tag, if it is to be seen, into image.tag" $image.repository) -}}
+{{- fail (printf "image.repository %s has a tag or a digest: write the name alone, the digest into image.digest (sha256:…) and the tag, if it is to be seen, into image.tag" $shown) -}}
 {{- end -}}
 {{- if not (regexMatch "^([a-zA-Z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*$" $image.repository) -}}
-{{- fail (printf "image.repository %s is no name of an image: write it like registry.example.com/team/shop, without https:// and, after the registry, in small letters" $image.repository) -}}
+{{- fail (printf "image.repository %s is no name of an image: write it like registry.example.com/team/shop, without https:// and, after the registry, in small letters" $shown) -}}
 {{- end -}}
 {{- if eq $image.tag "latest" -}}
 {{- fail "image.tag latest is another image every day: write the digest of the one that was tested into image.digest (sha256:…), and its version into image.tag or nothing" -}}
