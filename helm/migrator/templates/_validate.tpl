@@ -44,7 +44,7 @@ Helm takes a null away together with the default, so that a schema sees nothing 
 {{- if regexMatch "@|:[^/]*$" $image.repository -}}
 {{- fail (printf "image.repository %s has a tag or a digest: write the name alone, the digest into image.digest (sha256:…) and the tag, if it is to be seen, into image.tag" $shown) -}}
 {{- end -}}
-{{- if not (regexMatch "^([a-zA-Z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*$" $image.repository) -}}
+{{- if not (regexMatch `^(([a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*$` $image.repository) -}}
 {{- fail (printf "image.repository %s is no name of an image: write it like registry.example.com/team/shop, without https:// and, after the registry, in small letters" $shown) -}}
 {{- end -}}
 {{- if eq $image.tag "latest" -}}
@@ -158,6 +158,12 @@ URL's. In doubt it is taken. What a parent chart says to all of its charts is no
 
 {{/* Names that Kubernetes would refuse only when the Job makes its pod, or the hook its Job. */}}
 {{- define "migrator.validateNames" -}}
+{{- $fullname := include "migrator.fullname" . -}}
+{{- $label := `[a-z0-9]([-a-z0-9]*[a-z0-9])?` -}}
+{{- if not (regexMatch (printf `^%[1]s(\.%[1]s)*$` $label) $fullname) -}}
+{{- $advice := ternary "" ", or set fullnameOverride" (not (empty .Values.fullnameOverride)) -}}
+{{- fail (printf "%s: %s is no name of a Job: write small letters, digits, dashes and single dots%s" (ternary "nameOverride" "fullnameOverride" (empty .Values.fullnameOverride)) $fullname $advice) -}}
+{{- end -}}
 {{- $containers := dict "migrate" "this chart" "status" "this chart" -}}
 {{- range $of := list "initContainers" "sidecars" -}}
 {{- range index $.Values $of -}}
