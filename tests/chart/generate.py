@@ -82,6 +82,11 @@ DEFINITIONS: Final[dict[str, Any]] = {
     },
 }
 
+REFUSED_BY_THE_TEMPLATES: Final = {
+    "description": "Refused: the URL is in a Secret that existingSecret names."
+}
+"""What many expect to be a value: a template says what to do instead, and a schema could not."""
+
 DURATIONS: Final = frozenset(
     name for name, field in Settings.model_fields.items() if "float" in str(field.annotation)
 )
@@ -174,6 +179,7 @@ def schema() -> dict[str, Any]:
         for name in value.path[:-1]:
             parent = parent["properties"][name]
         parent["properties"][value.path[-1]] = _schema_of(value)
+    root["properties"]["database"]["properties"]["url"] = REFUSED_BY_THE_TEMPLATES
     return root
 
 

@@ -86,7 +86,14 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
         r"/jobAnnotations",
     ),
     # Databases and secrets
-    "a URL as a value": ({"database": {"url": "postgresql://shop:secret@db/shop"}}, r"/database.*url"),
+    "a URL as a value": (
+        {"database": {"url": "postgresql://shop:secret@db/shop"}},
+        r"database\.url is no value.*Make a Secret .*database\.existingSecret",
+    ),
+    "a URL as a value beside the Secret's name": (
+        {"database": {"url": "postgresql://db/shop", "existingSecret": "shop"}},
+        r"database\.url is no value",
+    ),
     "a URL among the settings": (
         {"settings": {"database-url": "postgresql://db/shop"}},
         r"/settings.*database-url",
@@ -190,7 +197,7 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "a mount without its volume": (
         {"extraVolumeMounts": [{"name": "files", "mountPath": "/files"}]},
-        r"extraVolumeMounts: there is no volume called files\. Add it to extraVolumes",
+        r"extraVolumeMounts: there is no volume called files\. Add it to extraVolumes, or set checkVolumeMounts=false",
     ),
     "a mount where the certificates are": (
         {
@@ -251,11 +258,12 @@ def test_the_chart_refuses(helm: Helm, values: Mapping[str, Any], message: str) 
         {"extraEnv": [{"name": "DB_PASSWORD", "value": "hunter22"}]},
         {"extraEnv": [{"name": "DSN", "value": "postgresql://shop:hunter22@db/shop"}]},
         {"settings": {"x": "url=postgresql://shop:hunter22@db/shop"}},
+        {"database": {"url": "postgresql://shop:hunter22@db/shop"}},
         {"image": {"repository": "robot:hunter22@registry.example.com/shop"}},
         {"image": {"repository": "https://robot:hunter22@registry.example.com/shop:1.4"}},
         {"image": {"repository": "robot:hunter22/x@registry.example.com"}},
     ],
-    ids=["variable", "url", "setting", "repository", "address", "slash"],
+    ids=["variable", "url", "setting", "database", "repository", "address", "slash"],
 )
 def test_a_refusal_shows_no_password(helm: Helm, values: Mapping[str, Any]) -> None:
     refused = helm.template(usual(values))
@@ -267,6 +275,10 @@ ACCEPTED: Mapping[str, Mapping[str, Any]] = {
     "limits that fit exactly": {"settings": {"deadline": 230}, "activeDeadlineSeconds": 260},
     "a Job as long as it likes where no helm waits": {"mode": "argocd", "activeDeadlineSeconds": 86400},
     "a minute until it is removed": {"ttlSecondsAfterFinished": 60},
+    "a mount of a volume that a webhook adds": {
+        "checkVolumeMounts": False,
+        "extraVolumeMounts": [{"name": "files", "mountPath": "/files"}],
+    },
     "a name with a dot": {"nameOverride": "shop.migrations"},
     "a full name with a dot": {"fullnameOverride": "shop.migrations"},
     "a name for labels alone": {"nameOverride": "Shop_DB", "fullnameOverride": "shop"},

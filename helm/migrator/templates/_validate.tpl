@@ -60,6 +60,9 @@ Helm takes a null away together with the default, so that a schema sees nothing 
 
 {{- define "migrator.validateDatabase" -}}
 {{- $database := .Values.database -}}
+{{- if $database.url -}}
+{{- fail "database.url is no value: whoever may read the Job or this release would read it. Make a Secret (kubectl create secret generic NAME --from-literal=url=…) and name it in database.existingSecret" -}}
+{{- end -}}
 {{- if and (ne $database.mountAs "none") (not $database.existingSecret) -}}
 {{- fail "database.existingSecret is needed: the name of a Secret with the database's URL under database.secretKey (or database.mountAs=none, where the database is named otherwise)" -}}
 {{- end -}}
@@ -182,8 +185,8 @@ URL's. In doubt it is taken. What a parent chart says to all of its charts is no
 {{- end -}}
 {{- $_ := set $volumes "tmp" true -}}
 {{- range .Values.extraVolumeMounts -}}
-{{- if not (hasKey $volumes .name) -}}
-{{- fail (printf "extraVolumeMounts: there is no volume called %s. Add it to extraVolumes" .name) -}}
+{{- if and $.Values.checkVolumeMounts (not (hasKey $volumes .name)) -}}
+{{- fail (printf "extraVolumeMounts: there is no volume called %s. Add it to extraVolumes, or set checkVolumeMounts=false where something else adds it to the pod" .name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
