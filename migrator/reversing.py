@@ -185,6 +185,7 @@ def _changed(
     findings = []
     for difference in differences:
         deed, _, thing = difference.words.partition(" ")
+        thing = thing or f"operation {difference.operation}"
         findings.append(Finding(DOWN, f"{revisions}: {sides.get(deed, otherwise)}: {thing}", file))
     if findings:
         findings[-1] = dataclasses.replace(findings[-1], next_step=next_step)

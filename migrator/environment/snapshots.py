@@ -24,7 +24,9 @@ class Snapshot:
     """
 
     def __init__(self) -> None:
-        self.targets: list[MetaData] = []
+        self.targets: list[tuple[MetaData, frozenset[Difference]]] = []
+        """The tables, and in what autogenerate takes the database for different from itself: a plugin that
+        compares it with the project's models finds what these have, and the revisions above do not yet make."""
 
     def begin(self, _config: Config, _script: ScriptDirectory) -> dict[str, Any]:
         self.targets = []
@@ -41,11 +43,11 @@ class Snapshot:
             tables = [
                 name
                 for name in inspector.get_table_names(schema=schema)
-                if (schema, name) != (context.version_table_schema, context.version_table)
+                if not _is_version_table(schema, name, context)
                 and compared.run_name_filters(name, "table", {"schema_name": schema})
             ]
             found.reflect(connection, schema=schema, only=tables)
-        self.targets.append(found)
+        self.targets.append((found, frozenset(_differences(context, found))))
 
 
 class Since:
@@ -63,24 +65,37 @@ class Since:
 
     def read(self, _current: Revisions, context: MigrationContext) -> None:
         """Compare."""
-        before = self._snapshot.targets[self._seen] if self._seen < len(self._snapshot.targets) else None
+        if self._seen < len(self._snapshot.targets):  # else a loop over tenants that a revision made
+            before, known = self._snapshot.targets[self._seen]
+            found = _differences(context, before)
+            self._differences |= {one: None for one in found if one not in known}
         self._seen += 1
-        if before is None:  # a loop over tenants that a revision made
-            return
-        compared = AutogenContext(context, metadata=before)
-        found = produce_migrations(context, before).upgrade_ops
-        for operation in flat(found.ops if found is not None else ()):
-            # Reflection follows foreign keys to tables that env.py leaves out.
-            pulled_in = isinstance(operation, ops.CreateTableOp) and not compared.run_name_filters(
-                operation.table_name, "table", {"schema_name": operation.schema}
-            )
-            if not pulled_in:
-                self._differences[describe(operation, context.dialect)] = None
 
     @property
     def differences(self) -> tuple[Difference, ...]:
         """What would have to be done to come back to the snapshot."""
         return tuple(self._differences)
+
+
+def _differences(context: MigrationContext, before: MetaData) -> dict[Difference, None]:
+    compared = AutogenContext(context, metadata=before)
+    found = produce_migrations(context, before).upgrade_ops
+    differences: dict[Difference, None] = {}
+    for operation in flat(found.ops if found is not None else ()):
+        schema, table = getattr(operation, "schema", None), str(getattr(operation, "table_name", ""))
+        # Reflection follows foreign keys to tables that env.py leaves out.
+        pulled_in = isinstance(operation, ops.CreateTableOp) and not compared.run_name_filters(
+            table, "table", {"schema_name": schema}
+        )
+        if not pulled_in and not _is_version_table(schema, table, context):
+            differences[describe(operation, context.dialect)] = None
+    return differences
+
+
+def _is_version_table(schema: str | None, name: str, context: MigrationContext) -> bool:
+    """Whether ``env.py`` names its schema or leaves it out: the default one may be written out."""
+    default = context.dialect.default_schema_name
+    return (schema or default, name) == (context.version_table_schema or default, context.version_table)
 
 
 def _schemas(inspector: Any, context: MigrationContext, compared: AutogenContext) -> list[str | None]:

@@ -173,6 +173,57 @@ def test_the_first_revision_goes_back_to_an_empty_database(
     assert asked(project, "check", "--reversible", env=scratch)[0] == 0
 
 
+def test_the_version_table_is_none_of_the_schema_wherever_env_py_says_it_is(
+    tmp_path: Path, database: Database, scratch: dict[str, str]
+) -> None:
+    env = SYNC_ENV.replace(
+        "metadata)\n        with", "metadata, version_table_schema='public')\n        with"
+    )
+    project = shop(tmp_path, database, env=env)
+    (project.versions / "a1_orders.py").unlink()
+    made = 'op.create_table("orders", sa.Column("id", sa.Integer))'
+    project.add_revision("a1", None, made, 'op.drop_table("orders")', message="orders")
+    code, document = asked(project, "check", "--reversible", env=scratch)
+    assert (code, document["findings"]) == (0, [])
+
+
+PLUGIN = """
+from alembic.autogenerate import comparators
+from alembic.operations import ops
+
+class EntityOp(ops.MigrateOperation):
+    def reverse(self):
+        return self
+
+@comparators.dispatch_for("schema")
+def compare(context, upgrade_ops, schemas):
+    tables = sa.inspect(context.connection).get_table_names()
+    if WHEN:
+        upgrade_ops.ops.append(EntityOp())
+"""
+
+
+def test_what_a_plugin_found_different_before_the_revisions_went_down_is_no_finding(
+    tmp_path: Path, database: Database, scratch: dict[str, str]
+) -> None:
+    """It compares with the models of the project, which know what the revision makes."""
+    project = shop(tmp_path, database, ORDERS + PLUGIN.replace("WHEN", '"c" not in tables'))
+    added(project, 'op.create_table("c", sa.Column("id", sa.Integer))', 'op.drop_table("c")')
+    code, document = asked(project, "check", "--reversible", env=scratch)
+    assert (code, document["findings"]) == (0, [])
+
+
+def test_what_a_plugin_finds_different_afterwards_is_told_by_its_name(
+    tmp_path: Path, database: Database, scratch: dict[str, str]
+) -> None:
+    project = shop(tmp_path, database, ORDERS + PLUGIN.replace("WHEN", '"c" in tables'))
+    added(project, 'op.create_table("c", sa.Column("id", sa.Integer))', '"""Stays."""')
+    code, document = asked(project, "check", "--reversible", env=scratch)
+    assert code == 3
+    messages = [one["message"] for one in document["findings"]]
+    assert "b2: not as before upgrade(): operation entity" in messages
+
+
 def test_what_the_models_lack_is_told_as_well(
     tmp_path: Path, database: Database, scratch: dict[str, str]
 ) -> None:
