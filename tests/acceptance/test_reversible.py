@@ -240,9 +240,38 @@ def test_a_revision_that_nobody_knows_is_refused_before_anything_is_made(
     project = shop(tmp_path, database)
     done = project.migrator("check", "--reversible=nope", env=scratch)
     assert done.returncode == 23, done.output
-    assert "nope" in done.stderr
+    assert "--reversible=nope: there is no revision nope" in done.stderr
+    assert "***" not in done.stderr
     assert "migrator history" in done.stderr
     assert "migrator_scratch" not in done.stderr
+
+
+@pytest.mark.parametrize("revision", ["head", "heads", "b2"])
+def test_a_head_has_nothing_above_it_that_could_be_undone(
+    tmp_path: Path, database: Database, scratch: dict[str, str], revision: str
+) -> None:
+    """Taken for an answer, it would say that a downgrade() works which nobody tried."""
+    project = shop(tmp_path, database)
+    added(project, ADD, "op.drop_column('orders', 'payed')")
+    done = project.migrator("check", f"--reversible={revision}", env=scratch)
+    assert done.returncode == 2, done.output
+    assert f"--reversible={revision}: nothing is above b2, so nothing would be undone" in done.stderr
+    assert "Name the revision to go down to" in done.stderr
+    assert "at b2:" not in done.stderr  # told before anything is made
+
+
+def test_a_type_that_is_not_known_is_compared_without_a_warning(
+    tmp_path: Path, database: Database, scratch: dict[str, str]
+) -> None:
+    project = shop(tmp_path, database)
+    added(
+        project,
+        'op.execute("ALTER TABLE orders ADD COLUMN paper xml")',
+        'op.drop_column("orders", "paper")',
+    )
+    done = project.migrator("check", "--reversible", env=scratch)
+    assert done.returncode == 0, done.output
+    assert "SAWarning" not in done.output
 
 
 def test_sqlite_has_a_way_back_too(tmp_path: Path) -> None:
