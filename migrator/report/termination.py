@@ -7,6 +7,7 @@ is none: so the least important facts go first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -116,7 +117,9 @@ def _name_the_revision(
     said, details = one_line(str(facts["message"])), _list(facts["details"])
     said = "" if said in (title, revision) else said.removeprefix(f"{title}: ")
     parts = [f"{shortened(revision, NAME_LIMIT)} {shortened(title, TITLE_LIMIT)}".rstrip()]
-    parts = [said] if revision in said else [*parts, said]
+    # A short id is part of many words.
+    named = re.search(rf"(?<!\w){re.escape(revision)}(?!\w)", said)
+    parts = [said] if named else [*parts, said]
     reason = next((line for detail in details for line in lines(str(detail))), "")
     if reason and reason not in said:
         parts.append(reason)

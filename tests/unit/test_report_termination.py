@@ -238,6 +238,15 @@ def test_a_lock_timeout_says_its_revision_once() -> None:
     assert loaded["details"] == ["blocked by pid 812"]
 
 
+@pytest.mark.parametrize("revision", ["1", "a", "ex"])
+def test_a_short_id_that_other_words_contain_is_named_all_the_same(revision: str) -> None:
+    error = MigrationFailed("m", details=("column 11 already exists",), revision=revision)
+    error.message = "column 11 already exists in a_table"
+    assert decoded(error_document("upgrade", error))["message"].startswith(f"{revision}: ")
+    error.message = f"revision {revision}: it fails"
+    assert decoded(error_document("upgrade", error))["message"].startswith(error.message)
+
+
 def test_it_replaces_what_the_file_held(tmp_path: Path) -> None:
     path = tmp_path / "termination-log"
     path.write_text("x" * 9000)
