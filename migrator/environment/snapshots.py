@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from alembic.autogenerate import produce_migrations
@@ -11,6 +14,7 @@ from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, inspect
+from sqlalchemy.exc import SAWarning
 
 from migrator.environment.differences import describe, flat
 from migrator.results import Difference, Revisions
@@ -46,7 +50,8 @@ class Snapshot:
                 if not _is_version_table(schema, name, context)
                 and compared.run_name_filters(name, "table", {"schema_name": schema})
             ]
-            found.reflect(connection, schema=schema, only=tables)
+            with _unknown_types():
+                found.reflect(connection, schema=schema, only=tables)
         self.targets.append((found, frozenset(_differences(context, found))))
 
 
@@ -79,7 +84,8 @@ class Since:
 
 def _differences(context: MigrationContext, before: MetaData) -> dict[Difference, None]:
     compared = AutogenContext(context, metadata=before)
-    found = produce_migrations(context, before).upgrade_ops
+    with _unknown_types():
+        found = produce_migrations(context, before).upgrade_ops
     differences: dict[Difference, None] = {}
     for operation in flat(found.ops if found is not None else ()):
         schema, table = getattr(operation, "schema", None), str(getattr(operation, "table_name", ""))
@@ -96,6 +102,14 @@ def _is_version_table(schema: str | None, name: str, context: MigrationContext) 
     """Whether ``env.py`` names its schema or leaves it out: the default one may be written out."""
     default = context.dialect.default_schema_name
     return (schema or default, name) == (context.version_table_schema or default, context.version_table)
+
+
+@contextlib.contextmanager
+def _unknown_types() -> Iterator[None]:
+    """A column of a type that SQLAlchemy does not know (xml, geometry) is compared by its other facts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SAWarning)
+        yield
 
 
 def _schemas(inspector: Any, context: MigrationContext, compared: AutogenContext) -> list[str | None]:
