@@ -16,6 +16,7 @@ from alembic.util import immutabledict
 
 from migrator.environment.differences import describe, flat, qualified, suspected_columns, suspected_tables
 from migrator.environment.listing import relative
+from migrator.environment.risks import earlier_facts
 from migrator.errors import ConfigurationError, HistoryError
 from migrator.results import Difference, Revisions, SuspectedRename, WrittenRevision
 
@@ -103,16 +104,19 @@ class Autogenerate:
     def differences(self) -> tuple[Difference, ...]:
         """Each operation in words; what several targets share is named once."""
         dialect = self._contexts[-1].dialect
-        return tuple(dict.fromkeys(describe(operation, dialect) for operation in self.operations))
+        operations = self.operations
+        facts = earlier_facts(operations)
+        return tuple(dict.fromkeys(describe(operation, dialect, facts) for operation in operations))
 
     def overwritten(self) -> tuple[Difference, ...]:
         """What will be in no file: of several targets that share a function in it, Alembic writes the last one's."""
         dialect = self._contexts[-1].dialect
+        facts = earlier_facts(self.operations)
         lost: dict[Difference, None] = {}
         for script in self._revisions.generated_revisions:
             of_token: dict[str, list[Difference]] = {}
             for container in script.upgrade_ops_list:
-                found = [describe(operation, dialect) for operation in flat(container.ops)]
+                found = [describe(operation, dialect, facts) for operation in flat(container.ops)]
                 earlier = of_token.get(container.upgrade_token, [])
                 lost.update(dict.fromkeys(one for one in earlier if one not in found))
                 of_token[container.upgrade_token] = found

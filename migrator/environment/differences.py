@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from alembic.operations import ops
@@ -11,7 +11,7 @@ from sqlalchemy import Column as AlchemyColumn
 from sqlalchemy.dialects.mysql import TINYINT
 from sqlalchemy.engine import Dialect as AlchemyDialect
 
-from migrator.environment.risks import risk_of
+from migrator.environment.risks import Fact, risk_of
 from migrator.renames import Column, Match, Table, renamed_columns, renamed_tables
 from migrator.results import Difference
 
@@ -25,15 +25,18 @@ def flat(operations: Iterable[Any]) -> Iterator[Any]:
             yield operation
 
 
-def describe(operation: Any, dialect: AlchemyDialect) -> Difference:
-    """One operation; those of plugins and of the project itself by their class's name."""
+def describe(operation: Any, dialect: AlchemyDialect, facts: Collection[Fact] = ()) -> Difference:
+    """One operation; those of plugins and of the project itself by their class's name.
+
+    :param facts: what the operations beside it say of the rows (:func:`~migrator.environment.risks.earlier_facts`).
+    """
     for kind, words in _WORDS.items():
         if isinstance(operation, kind):
             text = words(operation, dialect)
             break
     else:
         text = _name(operation).replace("_", " ")
-    return Difference(_name(operation), text, table_of(operation), risk_of(operation, dialect))
+    return Difference(_name(operation), text, table_of(operation), risk_of(operation, dialect, facts))
 
 
 def table_of(operation: Any) -> str:
