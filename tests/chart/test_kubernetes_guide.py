@@ -27,6 +27,27 @@ def test_the_values_of_the_guide_render(one_helm: Helm, values: dict[str, Any]) 
     assert one_helm.template(values).job
 
 
+@pytest.mark.chart
+def test_the_values_of_an_application_with_this_chart_below_it_render(one_helm: Helm, tmp_path: Path) -> None:
+    (block,) = [block for block in BLOCKS if block.startswith("# values.yaml of the application\n")]
+    parent = tmp_path / "shop"
+    shutil.copytree(CHART, parent / "charts" / "migrator")
+    (parent / "Chart.yaml").write_text("{apiVersion: v2, name: shop, version: 1.0.0}\n")
+    values = yaml.safe_load(block)
+    assert one_helm.template(values, chart=parent).job
+    assert not set(values) & {value.path[0] for value in generate.values()}
+
+
+@pytest.mark.chart
+def test_the_guide_lints_with_values(one_helm: Helm, tmp_path: Path) -> None:
+    (command,) = re.findall(r"^\$ helm (lint .*)$", GUIDE, re.MULTILINE)
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(VALUES[-1]))
+    command = command.partition("#")[0]
+    given = {"helm/migrator": CHART, "values.yaml": tmp_path / "values.yaml"}
+    linted = one_helm.run(*(given.get(word, word) for word in command.split()))
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
 def dockerfile(document: Path) -> list[str]:
     """The first Dockerfile that a document shows, without its first line: where the tool's image is differs."""
     shown = re.search(r"```dockerfile\nFROM \S*migrator\S*\n(.*?)```", document.read_text(), re.DOTALL)
