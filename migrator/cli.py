@@ -49,12 +49,13 @@ def cli(context: click.Context, /, **options: Any) -> None:
 
 
 def command(
-    name: str, *settings: str, json_output: bool = True, **attributes: Any
+    name: str, *settings: str, json_output: bool = True, settings_needed: bool = True, **attributes: Any
 ) -> Callable[[Callable[..., ExitCode]], click.Command]:
     """Register a subcommand: a function of a Process and its own arguments that returns an exit code.
 
     :param settings: the settings that are options of it, beside those that are common to all.
     :param json_output: it answers with a JSON document where one is asked for.
+    :param settings_needed: it cannot work where a setting is wrong.
     """
 
     def decorate(function: Callable[..., ExitCode]) -> click.Command:
@@ -65,7 +66,8 @@ def command(
         def run(**options: Any) -> int:
             own = {key: options.pop(key) for key in list(options) if key not in names}
             chosen = {**click.get_current_context().obj, **given(options)}
-            return int(run_command(name, chosen, lambda process: function(process, **own)))
+            work = functools.partial(function, **own)
+            return int(run_command(name, chosen, work, settings_needed=settings_needed))
 
         summary = (function.__doc__ or "").strip().splitlines()[0]
         return cli.command(name, short_help=summary, **attributes)(settings_options(*names)(run))
@@ -242,7 +244,7 @@ def demo(process: Process) -> ExitCode:
     return ExitCode.OK if run_demo(process.stdout) == 0 else ExitCode.MIGRATION_FAILED
 
 
-@command("explain", json_output=False)
+@command("explain", json_output=False, settings_needed=False)
 @click.argument("topic", default="")
 def explain(process: Process, topic: str) -> ExitCode:
     """Print what the documentation says about TOPIC, as a message has named it; without one, list the topics."""

@@ -16,7 +16,7 @@ PAGES = ("recipes.md", "troubleshooting.md", "mysql.md")
 """The pages that messages name sections of, as pyproject.toml puts them into the wheel."""
 
 _HEADING = re.compile(r"(##+) (.+)")
-_LINK = re.compile(r"\[([^]]+)\]\((?:\w+\.md)?(?:#([\w-]+))?\)")
+_LINK = re.compile(r"\[([^]]+)\]\((?:[\w./-]+\.md)?(?:#([\w-]+))?\)")
 
 
 def explanation(topic: str) -> str:
@@ -25,7 +25,7 @@ def explanation(topic: str) -> str:
     :raises ConfigurationError: there is none of that name; says which are near.
     """
     every = sections()
-    name = topic.rpartition("#")[2].lower()
+    name = topic.rpartition("#")[2].strip().lower()
     if name not in every:
         near = difflib.get_close_matches(name, every, n=3) or list(every)
         raise ConfigurationError(

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from migrator.errors import ConfigurationError, ExitCode, Interrupted, MigratorError
@@ -114,14 +115,22 @@ class Process:
         self.report.close()
 
 
-def run_command(command: str, options: Mapping[str, Any], work: Callable[[Process], ExitCode]) -> ExitCode:
+def run_command(
+    command: str,
+    options: Mapping[str, Any],
+    work: Callable[[Process], ExitCode],
+    *,
+    settings_needed: bool = True,
+) -> ExitCode:
     """Do ``work`` with the settings that ``options`` and the environment give; the exit code.
+
+    :param settings_needed: False: where the environment's are wrong, ``options`` alone do.
 
     Every failure is reported here, once: as people's text, JSON, annotation and termination message.
     """
     redactor = Redactor()
     try:
-        settings = load_settings(options)
+        settings = _settings(options, needed=settings_needed)
     except MigratorError as error:
         _report_without_settings(command, redactor, options, error)
         return error.exit_code
@@ -145,6 +154,15 @@ def run_command(command: str, options: Mapping[str, Any], work: Callable[[Proces
         finally:
             process.report.close()
     return code
+
+
+def _settings(options: Mapping[str, Any], *, needed: bool) -> Settings:
+    try:
+        return load_settings(options)
+    except ConfigurationError:
+        if needed:
+            raise
+    return load_settings(options, environ={}, directory=Path(os.devnull))
 
 
 def report_wrong_usage(path: str, message: str, *, json_output: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -37,7 +38,27 @@ def test_a_section_has_those_below_it(tmp_path: Path) -> None:
     assert every["after-a-failure"].startswith("### After a failure")
 
 
-@pytest.mark.parametrize("topic", ["#not-null", "docs/recipes.md#not-null", "NOT-NULL"])
+def test_no_link_is_left_as_the_page_writes_it() -> None:
+    assert [name for name, text in explaining.sections().items() if re.search(r"\]\(\S*\.md", text)] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"MIGRATOR_WAIT_TIMEOUT": "soon"},
+        {"MIGRATOR_WAIT_TIMEOT": "5s"},
+        {"MIGRATOR_DATABASE_URL_FILE": "/none"},
+    ],
+)
+def test_a_setting_that_is_wrong_keeps_nobody_from_reading(tmp_path: Path, wrong: dict[str, str]) -> None:
+    """Who reads has a run that fails, perhaps because of that very setting."""
+    shown = run_migrator("explain", "not-null", cwd=tmp_path, env=wrong, check=True)
+    assert shown.stdout.startswith("## NOT NULL\n")
+    assert run_migrator("explain", "not-null", "--log-format=xml", cwd=tmp_path).returncode == ExitCode.USAGE
+    assert run_migrator("config", cwd=tmp_path, env=wrong).returncode == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("topic", ["#not-null", "docs/recipes.md#not-null", "NOT-NULL", " not-null\n"])
 def test_a_topic_may_be_given_as_the_page_or_a_reader_writes_it(tmp_path: Path, topic: str) -> None:
     assert run_migrator("explain", topic, cwd=tmp_path, check=True).stdout.startswith("## NOT NULL\n")
 
