@@ -13,8 +13,9 @@ def advice_on_namesake(error: BaseException) -> str:
     """The next action where ``error`` is an import of the project's own package; else an empty string."""
     if not isinstance(error, ImportError) or (error.name or "").partition(".")[0] != TOOL.name:
         return ""
-    folders = [Path(entry or ".", TOOL.name) for entry in sys.path]
-    if not any(folder.is_dir() and not folder.samefile(TOOL) for folder in folders):
+    # A folder without __init__.py is never in the way: Python goes on to the next one of that name.
+    found = [Path(entry or ".", TOOL.name, "__init__.py") for entry in sys.path]
+    if not any(file.is_file() and not file.parent.samefile(TOOL) for file in found):
         return ""
     return (
         f"Python has imported {TOOL.name} already, and the project's package {TOOL.name}/ has the name of this tool: "

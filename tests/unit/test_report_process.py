@@ -238,10 +238,10 @@ def test_the_annotation_goes_where_it_disturbs_no_json(
         assert any(line.startswith("::error ") for line in lines) is (name == stream)
 
 
-def test_a_status_leaves_no_summary(process: Callable[..., Process]) -> None:
+def test_a_status_is_summarized(process: Callable[..., Process]) -> None:
     it = process(github=True)
     it.report.status(STATUS)
-    assert not it.summary.exists()
+    assert it.summary.read_text(encoding="utf-8").startswith("### migrator status: ")
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
