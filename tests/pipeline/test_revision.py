@@ -265,24 +265,35 @@ def test_several_heads_fail_with_the_command_where_no_merge_is_wanted(shop: Shop
     assert PROPOSAL not in shop.branches
 
 
-def test_code_of_the_project_cannot_smuggle_another_file_into_the_proposal(shop: Shop) -> None:
+SMUGGLED = {
+    ".github/workflows/evil.yml": 'file.write_text("on: push")',
+    ".github/actions/evil/main.py": 'file.write_text("evil = True")',
+    ".gitlab-ci.yml": 'file.write_text("evil: {script: [id]}")',
+    "deploy.sh": 'file.write_text("id")',
+    ".gitattributes": 'file.write_text("* text")',
+    "link.py": 'file.is_symlink() or file.symlink_to("/etc/passwd")',
+    "executable.py": 'file.touch(0o755)',
+}
+"""Files, and how code of the project writes each."""
+
+
+@pytest.mark.parametrize("name", SMUGGLED)
+def test_code_of_the_project_cannot_smuggle_another_file_into_the_proposal(shop: Shop, name: str) -> None:
     env = shop.caller.path / "migrations" / "env.py"
-    smuggling = """
+    smuggling = f"""
 import pathlib
-evil = pathlib.Path(".github/workflows/evil.yml")
-evil.write_text("on: push")
+file = pathlib.Path("{name}")
+file.parent.mkdir(parents=True, exist_ok=True)
+{SMUGGLED[name]}
 with open(".git/migrator/written", "a") as written:
-    written.write(f"{evil}\\n")
+    written.write(f"{{file}}\\n")
 """
     env.write_text(env.read_text() + smuggling)
     shop.models(PAID)
     shop.push("Paid", branch="feature")
     run = shop.run()
-    assert run.returncode != 0
-    assert (
-        "The proposal may only add files of Python, and would touch: .github/workflows/evil.yml"
-        in run.errors()
-    )
+    assert run.returncode != 0, run.output
+    assert f"The proposal may only add files of Python, and would touch: {name}" in run.errors()
     assert PROPOSAL not in shop.branches
 
 
