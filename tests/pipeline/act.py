@@ -36,6 +36,8 @@ _ON_THIS_MACHINE = (
     "ubuntu-latest=-self-hosted",
     "--action-offline-mode",
     "--no-cache-server",
+    "--defaultbranch",
+    "main",
     "--json",
 )
 

@@ -62,6 +62,8 @@ on:
       environments: {{type: string, default: prod}}
       after: {{type: string}}
       signature: {{type: string, default: cosign}}
+      signer: {{type: string}}
+      ref: {{type: string}}
       helm-chart: {{type: string}}
       helm-release: {{type: string}}
 permissions: {{}}
@@ -75,6 +77,8 @@ jobs:
       environments: ${{{{ inputs.environments }}}}
       after: ${{{{ inputs.after }}}}
       signature: ${{{{ inputs.signature }}}}
+      signer: ${{{{ inputs.signer }}}}
+      ref: ${{{{ inputs.ref }}}}
       helm-chart: ${{{{ inputs.helm-chart }}}}
       helm-release: ${{{{ inputs.helm-release }}}}
       cosign-public-key: ${{{{ vars.COSIGN_PUBLIC_KEY }}}}
@@ -154,17 +158,25 @@ class Shop:
         made = self.registry.another(image, self.name)
         return self.publish(made)
 
-    def sign(self, digest: str, keys: Keys | None = None) -> None:
-        """``cosign sign``."""
-        self._cosign("sign", digest, keys or self.keys)
+    def sign(self, digest: str, keys: Keys | None = None, *, name: str = "", commit: str = "") -> None:
+        """What the workflow leaves behind when it has built a digest, under this name unless another is given."""
+        definition = {
+            "buildType": "urn:migrator:promote:1",
+            "externalParameters": {"image": name or self.name},
+            "resolvedDependencies": [{"digest": {"gitCommit": commit}}],
+        }
+        self._attest("slsaprovenance1", {"buildDefinition": definition, "runDetails": {}}, digest, keys)
 
-    def record(self, digest: str, environment: str, keys: Keys | None = None) -> None:
+    def record(self, digest: str, environment: str, keys: Keys | None = None, *, name: str = "") -> None:
         """What the workflow leaves behind when a digest has run in an environment."""
-        predicate = self.caller.home / f"{secrets.token_hex(4)}.json"
-        predicate.write_text(json.dumps({"environment": environment}))
-        more = ("--type", "urn:migrator:deployment:1", "--predicate", str(predicate))
-        self._cosign("attest", digest, keys or self.keys, *more)
+        record = {"environment": environment, "image": f"{name or self.name}@{digest}"}
+        self._attest("urn:migrator:deployment:1", record, digest, keys)
         self.move(environment, digest)
+
+    def _attest(self, kind: str, predicate: dict[str, Any], digest: str, keys: Keys | None) -> None:
+        file = self.caller.home / f"{secrets.token_hex(4)}.json"
+        file.write_text(json.dumps(predicate))
+        self._cosign("attest", digest, keys or self.keys, "--type", kind, "--predicate", str(file))
 
     def move(self, tag: str, digest: str) -> None:
         """Move a tag, as anybody with the registry's password can."""

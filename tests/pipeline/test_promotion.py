@@ -270,7 +270,7 @@ def test_a_digest_of_one_platform_or_of_nothing_is_refused(shop: Shop, image: st
     shop.publish(image)
     entry = json.loads(shop.registry.crane("manifest", image))["manifests"][0]["digest"]
     run = shop.promote_this({"image": f"{shop.name}@{entry}"})
-    stopped(run, "image", entry, "not of an index", "imagetools create")
+    stopped(run, "image", entry, "not of an index", "what this workflow built")
     run = shop.promote_this({"image": f"{shop.name}@sha256:{'0' * 64}"})
     stopped(run, "image", "not in the registry")
 

@@ -272,7 +272,7 @@ SMUGGLED = {
     "deploy.sh": 'file.write_text("id")',
     ".gitattributes": 'file.write_text("* text")',
     "link.py": 'file.is_symlink() or file.symlink_to("/etc/passwd")',
-    "executable.py": 'file.touch(0o755)',
+    "executable.py": "file.touch(0o755)",
 }
 """Files, and how code of the project writes each."""
 
