@@ -48,6 +48,12 @@ _WITH_A_KEY = """\
 def _as_documented(name: str) -> str:
     """A workflow of docs/pipeline.md with what the tests' surroundings need, and nothing else."""
     text = document.workflow(name).replace(document.NAME, "${{ vars.IMAGE }}").replace("    with:\n", _HERE)
+    # act knows no secrets of an environment.
+    text = (
+        text.replace("      name:", "      shared-database: true\n      name:")
+        if name == "with-environments"
+        else text
+    )
     text = text.replace("on:\n  push:\n    branches: [main]\n", "on: [push, pull_request]\n")
     return text if "signature: cosign" in text else text.replace("    secrets:", f"{_WITH_A_KEY}    secrets:")
 

@@ -307,6 +307,7 @@ GIVEN = "registry.example.com/shop/migrate@sha256:" + "0" * 64
         ({"image": GIVEN, "name": "registry.example.com/shop"}, ("Both", "name", "image")),
         ({}, ("name", "registry.example.com/shop/migrate")),
         ({"name": "Shop"}, ("'Shop'", "lower case")),
+        ({"name": "shop/migrate"}, ("'shop/migrate'", "with its registry")),
         ({"name": "registry.example.com/shop:1.2"}, ("registry.example.com/shop:1.2", "without a tag")),
         ({"image": GIVEN, "environments": " , "}, ("no environments", "dev, test, prod")),
         ({"image": GIVEN, "environments": "dev test dev"}, ("dev", "twice")),

@@ -194,6 +194,68 @@ def test_a_run_for_another_branch_is_told_that_its_signature_would_not_count(
     stopped(run, "image", "refs/heads/main", "refs/heads/release")
 
 
+FENCE = """
+    op.execute("SELECT 1 -- \\n```\\n::error title=evil::written by a revision\\n### prod: 0 pending")
+"""
+
+
+def test_sql_does_not_break_out_of_the_plan(shop: Shop) -> None:
+    only_dev(shop)
+    shop.project.add_revision("a4e27c", ORDERS, FENCE.strip(), message="evil")
+    shop.caller.commit("evil")
+    url = shop.databases["dev"].url
+    given = {"MIGRATOR_DATABASE_URL": url, "MIGRATOR_PLAN_DATABASE_URL": url}
+    run = shop.promote("with-environments.yml", secrets=given)
+    assert run.returncode == 0, run.output
+    assert run.errors() == []
+    plan = run.summary("plan")
+    assert "````sql" in plan
+    assert plan.index("### prod: 0 pending") < plan.rindex("\n````")
+
+
+def test_one_database_for_all_environments_is_refused(caller: Caller, registry: Registry, keys: Keys) -> None:
+    shop = Shop(caller, registry, keys, {})
+    given = {"name": "registry.example.com/shop", "environments": "dev, test"}
+    url = {"MIGRATOR_DATABASE_URL": "postgresql://owner@db/shop"}
+    run = shop.promote("dispatched.yml", event="workflow_dispatch", inputs=given, secrets=url)
+    stopped(run, "image", "one database would be dev test", "in each GitHub environment", "shared-database")
+
+
+EMPTY = """\
+name: empty
+on: push
+permissions: {}
+jobs:
+  promote:
+    permissions: {contents: read, packages: write, id-token: write, attestations: write}
+    uses: ./.github/workflows/promote-environment.yml
+    with:
+      environment: prod
+      name: ""
+      digest: ""
+      signature: cosign
+"""
+
+
+def test_a_name_that_github_has_held_back_is_told(caller: Caller) -> None:
+    caller.write(".github/workflows/empty.yml", EMPTY)
+    caller.commit()
+    run = caller.act("empty.yml")
+    stopped(run, "verify", "contains a secret", "variable")
+    assert len(run.jobs()) == 1
+
+
+def test_repeated_steps_are_equal() -> None:
+    """A called workflow sees no file of this repository: what several jobs do stands in each of them."""
+    scripts: dict[str, set[str]] = {}
+    for name in ("promote.yml", "promote-environment.yml"):
+        for job in yaml.safe_load((WORKFLOWS / "workflows" / name).read_text())["jobs"].values():
+            for step in job.get("steps", []):
+                scripts.setdefault(step.get("name", ""), set()).add(step.get("run", ""))
+    for name in ("Log in to the registry", "Find cosign", "Log out"):
+        assert len(scripts[name]) == 1, name
+
+
 def test_both_workflows_ask_in_the_same_words() -> None:
     def asking(name: str) -> list[str]:
         text = (WORKFLOWS / "workflows" / name).read_text()
