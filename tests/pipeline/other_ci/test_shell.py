@@ -152,6 +152,25 @@ def test_the_signature_of_another_key_is_none(shop: Shop, new_locked_keys: Calla
     assert refused(shop.promote("verify", "dev", image, env=other, check=False), "no signature of this key")
 
 
+def test_a_signature_for_another_name_is_none(shop: Shop) -> None:
+    """The same key signs for every application of a team."""
+    image = push_image(shop)
+    config = str(shop.home / "signing-config.json")
+    shop.run("cosign", "signing-config", "create", "--out", config)
+    options = ("--yes", "--key", "env://COSIGN_PRIVATE_KEY", "--signing-config", config)
+    pushing = {"DOCKER_CONFIG": str(shop.home / "push")}
+    named = ("--annotations", f"image={shop.name}-of-another-team")
+    shop.run("cosign", "sign", *options, *named, image, env=pushing)
+    assert refused(shop.promote("verify", "dev", image, check=False), "no signature of this key")
+
+
+def test_a_registry_that_does_not_answer_is_told_as_that(shop: Shop) -> None:
+    nowhere = {"NAME": "localhost:1/shop", "REGISTRY_USER": ""}
+    image = f"localhost:1/shop@sha256:{'0' * 64}"
+    done = shop.promote("verify", "dev", image, env=nowhere, check=False)
+    assert refused(done, "the registry does not say what is signed")
+
+
 def test_a_tag_that_someone_moved_is_no_record(shop: Shop) -> None:
     image = shop.build()
     shop.migrate("dev", image)
