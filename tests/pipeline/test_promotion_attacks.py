@@ -194,14 +194,12 @@ def test_a_run_for_another_branch_is_told_that_its_signature_would_not_count(
     stopped(run, "image", "refs/heads/main", "refs/heads/release")
 
 
-FENCE = """
-    op.execute("SELECT 1 -- \\n```\\n::error title=evil::written by a revision\\n### prod: 0 pending")
-"""
+FENCE = 'op.execute("SELECT 1 /*\\n```\\n::error title=evil::by a revision\\n### prod: 0 pending\\n*/")'
 
 
 def test_sql_does_not_break_out_of_the_plan(shop: Shop) -> None:
     only_dev(shop)
-    shop.project.add_revision("a4e27c", ORDERS, FENCE.strip(), message="evil")
+    shop.project.add_revision("a4e27c", ORDERS, FENCE, message="evil")
     shop.caller.commit("evil")
     url = shop.databases["dev"].url
     given = {"MIGRATOR_DATABASE_URL": url, "MIGRATOR_PLAN_DATABASE_URL": url}
