@@ -289,7 +289,7 @@ def test_an_asynchronous_env_py_that_alone_knows_its_server_waits_for_it_as_well
 def test_in_a_pod_localhost_is_told_as_the_pod_itself(
     shop: Project, database: Database, closed_port: int, command: tuple[str, ...]
 ) -> None:
-    url = url_with(database.url, port=closed_port)
+    url = url_with(database.url, host="127.0.0.1", port=closed_port)
     refused(
         shop,
         *command,

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -55,17 +56,33 @@ def started(scratch: Path) -> Iterator[Postgres]:
 
 @contextmanager
 def _forwarded(namespace: Namespace, said: Path) -> Iterator[str]:
-    command = ("kubectl", "--namespace", namespace.name, "port-forward", "pod/postgres", ":5432")
-    with said.open("w") as output:  # a line for each connection: a pipe that nobody reads would fill up
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
-    try:
+    """The port on this machine. kubectl ends at the first connection that it loses: then another takes its place."""
+    command = ["kubectl", "--namespace", namespace.name, "port-forward", "pod/postgres"]
+    with said.open("a") as output:  # a line for each connection: a pipe that nobody reads would fill up
+
+        def start(ports: str) -> subprocess.Popen[bytes]:
+            return subprocess.Popen([*command, ports], stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+
+        running = [start(":5432")]
         wait_until(lambda: "\n" in said.read_text(), "a port is forwarded")
         match = re.search(r"127\.0\.0\.1:(\d+)", said.read_text())
         assert match, said.read_text()
-        yield match[1]
-    finally:
-        process.kill()
-        process.wait()
+        port, over = match[1], threading.Event()
+
+        def go_on() -> None:
+            while not over.wait(0.2):
+                if running[-1].poll() is not None:
+                    running.append(start(f"{port}:5432"))
+
+        keeper = threading.Thread(target=go_on, daemon=True)
+        keeper.start()
+        try:
+            yield port
+        finally:
+            over.set()
+            keeper.join()
+            running[-1].kill()
+            running[-1].wait()
 
 
 def _answers(server: Server) -> bool:
