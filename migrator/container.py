@@ -17,15 +17,13 @@ if TYPE_CHECKING:
 _MARKS = (".dockerenv", "run/.containerenv")
 """Files that Docker and Podman put into each container."""
 
-_IN_A_POD = (
-    "in a pod, localhost is the pod itself: only its own sidecars listen there. A database elsewhere is named "
-    "by its service (NAME.NAMESPACE.svc)"
-)
-_IN_A_CONTAINER = (
-    "in a container, localhost is the container itself. Another container is named by its name, with docker run "
-    "--network; the machine is host.docker.internal (on Linux with --add-host "
-    "host.docker.internal:host-gateway), or localhost with --network host"
-)
+_ABOUT = {
+    "pod": "in a pod, localhost is the pod itself: only its own sidecars listen there. A database elsewhere is named "
+    "by its service (NAME.NAMESPACE.svc)",
+    "container": "in a container, localhost is the container itself. Another container is named by its name, with "
+    "docker run --network; the machine is host.docker.internal (on Linux with --add-host "
+    "host.docker.internal:host-gateway), or localhost with --network host",
+}
 
 
 def kind_of_container(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> str:
@@ -43,14 +41,14 @@ def about_localhost(url: URL, reason: str, kind: str) -> tuple[str, ...]:
     """
     if not kind or "refused" not in reason or not any(_is_loopback(host) for host in urls.named_hosts(url)):
         return ()
-    return (_IN_A_POD if kind == "pod" else _IN_A_CONTAINER,)
+    return (_ABOUT[kind],)
 
 
 def about_localhost_in(reason: str, kind: str) -> tuple[str, ...]:
     """The same where only the driver's words say at which address nobody listens."""
     if not kind or not any(words in reason for words in _NOBODY_LISTENS) or not _LOOPBACK.search(reason):
         return ()
-    return (_IN_A_POD if kind == "pod" else _IN_A_CONTAINER,)
+    return (_ABOUT[kind],)
 
 
 _NOBODY_LISTENS = ("refused", "Connect call failed")

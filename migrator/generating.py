@@ -167,8 +167,7 @@ def _compared(
     state = look(
         settings, tell, stopping, arguments=tuple(arguments), reading=found, learn_secret=learn_secret
     )
-    stopping.arm()
-    stopping.check()
+    stopping.rearm()
     return found, state
 
 

@@ -103,8 +103,7 @@ class RoundTrip:
 
     def _go(self, order: Order, settings: Settings) -> tuple[StepResult, ...]:
         result = run_quietly(order, settings, self._report, self._stopping, self._learn_secret)
-        self._stopping.arm()
-        self._stopping.check()
+        self._stopping.rearm()
         return result.applied
 
     def _read(self, settings: Settings, reading: Reading) -> None:
@@ -116,8 +115,7 @@ class RoundTrip:
             reading=reading,
             learn_secret=self._learn_secret,
         )
-        self._stopping.arm()
-        self._stopping.check()
+        self._stopping.rearm()
 
     def _changes(self, settings: Settings, snapshot: Snapshot) -> tuple[Difference, ...]:
         since = Since(snapshot)

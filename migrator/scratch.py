@@ -80,8 +80,7 @@ def scratch_at_head(
         cleanup.enter_context(environment.alone(scratch, stopping.check))
         try:
             _upgrade(scratch, report, stopping, learn_secret, stopover)
-            stopping.arm()
-            stopping.check()
+            stopping.rearm()
             yield scratch
         except MigratorError as error:
             error.result = None  # it tells of a database that is about to be gone
@@ -138,7 +137,7 @@ def run_quietly(
     stopping: Stopping,
     learn_secret: LearnSecret | None,
 ) -> RunResult:
-    """A run on the disposable database. A stop is only noted afterwards: arm ``stopping`` again.
+    """A run on the disposable database. A stop is only noted afterwards: rearm ``stopping``.
 
     :raises MigratorError: as :func:`migrator.job.run`.
     """
@@ -161,8 +160,7 @@ def _upgrade(
     earlier: list[RunResult] = []
     for revision in stopover.revisions if stopover else ():
         earlier.append(run_quietly(Order.upgrade(revision), settings, report, stopping, learn_secret))
-        stopping.arm()
-        stopping.check()
+        stopping.rearm()
     if stopover:
         stopover.look(settings)
     result = run_quietly(Order.upgrade("heads"), settings, report, stopping, learn_secret)

@@ -136,6 +136,11 @@ class Stopping:
         """From now on a stop interrupts the migrating thread wherever it is."""
         self._armed = True
 
+    def rearm(self) -> None:
+        """After what may have disarmed: arm, and raise :class:`StopRequested` if a stop was asked for meanwhile."""
+        self.arm()
+        self.check()
+
     def disarm(self) -> None:
         """From now on a stop is only noted: cleaning up and reading the verdict are not to be torn apart."""
         self._armed = False

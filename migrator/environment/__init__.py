@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from migrator.environment.imports import MissingImport, missing_imports
 from migrator.environment.listing import ancestors, pending, relative, unknown_revisions
 from migrator.environment.namesake import advice_on_namesake
 from migrator.environment.newest import heads_of, revisions_below
-from migrator.environment.script import graph_of, install_lazy_revision_map
+from migrator.environment.script import graph_of, open_scripts
 from migrator.environment.seam import Seam
 from migrator.environment.snapshots import Since, Snapshot
 from migrator.environment.state import (
@@ -196,17 +195,6 @@ def _application(config: Config) -> contextlib.AbstractContextManager[None]:
     except Exception:  # alembic init comes before there is one; any other command says so itself
         return contextlib.nullcontext()
     return application_context(config, Path(folder, "env.py"))
-
-
-def open_scripts(config: Config) -> ScriptDirectory:
-    """Alembic's script directory over revisions that are imported only when they run."""
-    script = ScriptDirectory.from_config(config)
-    # env.py may change the working directory before the revisions are looked for.
-    script.dir = os.path.abspath(script.dir)
-    if script.version_locations:
-        script.version_locations = [os.path.abspath(location) for location in script.version_locations]
-    install_lazy_revision_map(script)
-    return script
 
 
 @dataclass(frozen=True, slots=True)

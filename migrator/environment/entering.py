@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from migrator.database import connection_error
 from migrator.dialects import ErrorKind, ServerError, dialect_named, known
 from migrator.drivers import DRIVERS
 from migrator.environment.asyncpg_url import refused_parameter
+from migrator.environment.config import script_locations
 from migrator.environment.failures import no_such_revision, place_in
 from migrator.environment.flask_application import explained
 from migrator.environment.listing import relative
@@ -158,12 +158,12 @@ def _place(error: BaseException, config: Config) -> tuple[str | None, int | None
 def _of_env_py(error: BaseException, config: Config) -> bool:
     """``env.py`` was at work when it failed, and no revision."""
     try:
-        script = ScriptDirectory.from_config(config)
+        locations = script_locations(config)
     except Exception:  # what is wrong with it, somebody else says
         return False
-    if place_in(error, [str(location) for location in script._version_locations]) is not None:
+    if place_in(error, [str(location) for location in locations.versions]) is not None:
         return False
-    return place_in(error, [str(Path(script.dir, "env.py"))]) is not None
+    return place_in(error, [str(locations.environment)]) is not None
 
 
 def _synchronous(error: BaseException, config: Config, settings: Settings) -> MigratorError | None:
@@ -174,7 +174,7 @@ def _synchronous(error: BaseException, config: Config, settings: Settings) -> Mi
     driver = DRIVERS.get(database.url.drivername)
     if driver is None or driver.synchronous is None or not _of_env_py(error, config):
         return None
-    if b"async" in Path(ScriptDirectory.from_config(config).dir, "env.py").read_bytes():
+    if b"async" in script_locations(config).environment.read_bytes():
         return None
     backend = database.url.get_backend_name()
     return ConfigurationError(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from migrator.environment.config import alembic_config
 from migrator.environment.failures import no_such_revision
-from migrator.environment.script import install_lazy_revision_map
+from migrator.environment.script import open_scripts
 from migrator.errors import ConfigurationError, HistoryError
 from migrator.results import Revisions
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 def heads_of(settings: Settings) -> Revisions:
     """The newest revisions, usually one."""
-    return tuple(sorted(_scripts(settings).get_heads()))
+    return tuple(sorted(open_scripts(alembic_config(settings, ["heads"])).get_heads()))
 
 
 def revisions_below(settings: Settings, revision: str | None) -> Revisions:
@@ -28,7 +27,7 @@ def revisions_below(settings: Settings, revision: str | None) -> Revisions:
     :raises HistoryError: there is no such revision.
     :raises ConfigurationError: it is a head, with nothing above it.
     """
-    script = _scripts(settings)
+    script = open_scripts(alembic_config(settings, ["heads"]))
     try:
         if revision is not None:
             found = tuple(one.revision for one in script.get_revisions(revision) if one is not None)
@@ -54,9 +53,3 @@ def _refuse_heads(asked: str, found: Revisions, heads: list[str]) -> None:
             next_step="Name the revision to go down to, or base; --reversible alone undoes the newest one. "
             "Nothing was changed.",
         )
-
-
-def _scripts(settings: Settings) -> ScriptDirectory:
-    script = ScriptDirectory.from_config(alembic_config(settings, ["heads"]))
-    install_lazy_revision_map(script)
-    return script

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import Revision, RevisionMap
 from alembic.util import load_python_file
@@ -29,6 +30,17 @@ _KNOWN = frozenset(
 )
 _PATH = "_migrator_path"
 _LOADED = "_migrator_loaded"
+
+
+def open_scripts(config: Config) -> ScriptDirectory:
+    """Alembic's script directory over revisions that are imported only when they run."""
+    script = ScriptDirectory.from_config(config)
+    # env.py may change the working directory before the revisions are looked for.
+    script.dir = os.path.abspath(script.dir)
+    if script.version_locations:
+        script.version_locations = [os.path.abspath(location) for location in script.version_locations]
+    install_lazy_revision_map(script)
+    return script
 
 
 def install_lazy_revision_map(script: ScriptDirectory) -> None:

@@ -60,7 +60,7 @@ ASYNC = ASYNC_ENV
 
 def generated(project: Project) -> list[Path]:
     """The revision files that were written since, by name."""
-    return sorted(file for file in project.versions.glob("*.py") if not file.name.startswith("a1"))
+    return sorted(file for file in project.versions.glob("*.py") if file.stem.partition("_")[0] != "a1")
 
 
 def written(project: Project, completed: Completed) -> str:
