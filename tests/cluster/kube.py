@@ -93,9 +93,9 @@ class Namespace:
 
     @classmethod
     @contextmanager
-    def made(cls) -> Iterator[Namespace]:
+    def made(cls, name: str = "") -> Iterator[Namespace]:
         """A new one, when pods may be made in it; at the end it is deleted with all that is in it."""
-        new = cls(f"migrator-test-{secrets.token_hex(4)}")
+        new = cls(name or f"migrator-test-{secrets.token_hex(4)}")
         metadata = {"name": new.name, "labels": RESTRICTED}
         kubectl("create", "-f", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         try:

@@ -45,7 +45,7 @@ _WITH_A_KEY = """\
 """
 
 
-def _as_documented(name: str) -> str:
+def as_documented(name: str) -> str:
     """A workflow of docs/pipeline.md with what the tests' surroundings need, and nothing else."""
     text = document.workflow(name).replace(document.NAME, "${{ vars.IMAGE }}").replace("    with:\n", _HERE)
     # act knows no secrets of an environment.
@@ -72,6 +72,8 @@ on:
       ref: {{type: string}}
       helm-chart: {{type: string}}
       helm-release: {{type: string}}
+      helm-namespace: {{type: string, default: default}}
+      helm-values: {{type: string}}
 permissions: {{}}
 jobs:
   promote:
@@ -87,6 +89,8 @@ jobs:
       ref: ${{{{ inputs.ref }}}}
       helm-chart: ${{{{ inputs.helm-chart }}}}
       helm-release: ${{{{ inputs.helm-release }}}}
+      helm-namespace: ${{{{ inputs.helm-namespace }}}}
+      helm-values: ${{{{ inputs.helm-values }}}}
       cosign-public-key: ${{{{ vars.COSIGN_PUBLIC_KEY }}}}
       network: host
     secrets: inherit
@@ -110,7 +114,7 @@ class Shop:
         self.caller.write("Dockerfile", DOCKERFILE)
         self.caller.write(".dockerignore", ".git\n.github\n")
         for name in ("one-by-one", "with-environments"):
-            self.caller.write(f".github/workflows/{name}.yml", _as_documented(name))
+            self.caller.write(f".github/workflows/{name}.yml", as_documented(name))
         self.caller.write(".github/workflows/dispatched.yml", DISPATCHED)
         self.caller.commit("the shop")
 

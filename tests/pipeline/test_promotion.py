@@ -338,6 +338,23 @@ def test_keys_that_are_not_there_are_named(caller: Caller, registry: Registry, k
     stopped(run, "image", "cosign-public-key", "vars.COSIGN_PUBLIC_KEY")
 
 
+def test_one_cluster_for_several_environments_needs_a_place_for_each(
+    caller: Caller, registry: Registry, keys: Keys
+) -> None:
+    shop = Shop(caller, registry, keys, {})
+    chosen = {"image": GIVEN, "environments": "dev test", "helm-chart": "chart", "helm-release": "shop"}
+    more = {"event": "workflow_dispatch", "secrets": {"KUBECONFIG": "{}"}}
+    stopped(
+        shop.promote("dispatched.yml", inputs=chosen, **more),
+        "image",
+        "KUBECONFIG",
+        "dev test",
+        "{environment}",
+    )
+    run = shop.promote("dispatched.yml", inputs=chosen | {"helm-namespace": "shop-{environment}"}, **more)
+    stopped(run, "image", "not in the registry")
+
+
 @pytest.mark.parametrize("name", ["inputs", "secrets", "outputs"])
 def test_the_reference_tells_what_the_workflow_takes(name: str) -> None:
     document.shown(name, document.reference_blocks()[name])
