@@ -37,8 +37,9 @@ CHECKOV := .venv-checkov
 test-chart: $(STAMP) $(CHECKOV)/.made-from-lock ## the chart and the manifests: needs helm 3 and 4, kubectl, kubeconform, npm
 	CHECKOV=$(CURDIR)/$(CHECKOV)/bin/checkov PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTEST) -m chart tests/chart $(ARGS)
 
-test-cluster: $(STAMP) ## the chart and the manifests on the cluster that KUBECONFIG names (docs/kubernetes.md)
-	$(RUN) -m pytest -n 2 --dist worksteal -m cluster tests/cluster $(ARGS)
+# The promotion by Helm needs what test-pipeline needs, besides: act, crane, cosign, docker-registry.
+test-cluster: $(STAMP) ## chart, manifests and the promotion by Helm on the cluster that KUBECONFIG names (docs/kubernetes.md)
+	$(RUN) -m pytest -n 2 --dist worksteal -m cluster tests/cluster tests/pipeline/test_promotion_by_helm.py $(ARGS)
 
 test-pipeline: $(STAMP) ## the workflows, really run: needs act, crane, cosign, docker-registry, actionlint and Docker
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTEST) -m pipeline tests/pipeline $(ARGS)
