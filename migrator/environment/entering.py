@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import alembic
 from alembic.config import Config
 from alembic.util import CommandError
 
@@ -102,7 +104,7 @@ def translate(
             line=line,
             next_step=f"Give copy_from to batch_alter_table(), or run migrator upgrade.{nothing}",
         )
-    if isinstance(error, CommandError):
+    if isinstance(error, CommandError) and _raised_by_alembic(error):
         said, details = no_such_revision(error, ()) or (_one_line(error), ())
         return HistoryError(
             said,
@@ -111,7 +113,9 @@ def translate(
             line=line,
             next_step=f"migrator history lists what there is.{nothing}",
         )
-    if isinstance(error, SystemExit):
+    if isinstance(error, CommandError):  # the project's own, in words for whoever runs it
+        message, detail = _one_line(error), ""
+    elif isinstance(error, SystemExit):
         message, detail = f"env.py called sys.exit({error.code!r})", ""
     elif isinstance(error, SyntaxError):
         message, detail = f"{file or 'env.py'} has a syntax error", _one_line(error)
@@ -142,6 +146,12 @@ def _server_error(error: BaseException) -> ServerError | None:
         if found is not None:
             return found
     return None
+
+
+def _raised_by_alembic(error: BaseException) -> bool:
+    """Not by the project, whose ``env.py`` may raise Alembic's exception to say what it misses."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return not frames or Path(alembic.__file__).parent in Path(frames[-1].filename).parents
 
 
 def _place(error: BaseException, config: Config) -> tuple[str | None, int | None]:

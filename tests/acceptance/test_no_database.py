@@ -6,12 +6,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
 from migrator.errors import ExitCode
-from tests.acceptance.judging import QUICK, refused
-from tests.harness import UNSET, Completed, Project, Revision, clean_environment, table_revisions
+from tests.acceptance.judging import QUICK, explained, refused
+from tests.harness import (
+    UNSET,
+    Completed,
+    Project,
+    Revision,
+    clean_environment,
+    table_revisions,
+    write_project,
+)
 
 MakeProject = Callable[..., Project]
 NONE: Mapping[str, str] = {"MIGRATOR_DATABASE_URL": UNSET}
@@ -34,6 +43,15 @@ class Settings(BaseModel):
 
 Settings()
 """
+SAYS_SO_ITSELF = """
+import os
+
+from alembic import context
+from alembic.util import CommandError
+
+if "SHOP_URL" not in os.environ:
+    raise CommandError("Set SHOP_URL to the database to migrate.")
+"""
 NO_DATABASE = "no database is configured for migrator"
 
 
@@ -54,6 +72,51 @@ def test_an_env_py_that_misses_its_variable_is_told_with_what_migrator_was_given
         says=["Error", NO_DATABASE, "MIGRATOR_DATABASE_URL"],
         then=["set MIGRATOR_DATABASE_URL", "DATABASE_URL", "--verbose"],
     )
+
+
+COMMANDS = (
+    ["upgrade"],
+    ["upgrade", "--sql"],
+    ["sql"],
+    ["sql", "a1:head"],
+    ["downgrade", "a1:base", "--sql"],
+    ["status"],
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_an_env_py_that_says_itself_what_to_set_is_a_matter_of_configuration(
+    project: MakeProject, command: list[str]
+) -> None:
+    """Alembic's CommandError is how the example project says it; raised by Alembic, it is about the history."""
+    done = project(SAYS_SO_ITSELF, revisions=table_revisions("a1")).migrator(*command, env=NONE)
+    reasons, then = explained(done, ExitCode.USAGE)
+    assert reasons.startswith("Set SHOP_URL to the database to migrate."), done.output
+    assert "migrations/env.py:8" in reasons
+    assert NO_DATABASE in reasons
+    assert "set MIGRATOR_DATABASE_URL" in then
+    assert "Nothing was changed." in then
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", [["upgrade"], ["sql"]], ids=" ".join)
+def test_the_words_of_an_env_py_are_its_own_where_a_database_is_configured(
+    project: MakeProject, command: list[str]
+) -> None:
+    done = project(SAYS_SO_ITSELF, revisions=table_revisions("a1")).migrator(*command)
+    reasons, then = explained(done, ExitCode.USAGE)
+    assert "Set SHOP_URL" in reasons
+    assert NO_DATABASE not in reasons
+    assert then.startswith("Correct it, or the settings that it reads")
+
+
+def test_sql_without_a_url_is_a_matter_of_configuration(tmp_path: Path) -> None:
+    """Alembic's own template hands context.configure() no URL then, and it is Alembic that complains."""
+    done = write_project(tmp_path / "shop", None, revisions=table_revisions("a1")).migrator("sql", env=NONE)
+    reasons, then = explained(done, ExitCode.USAGE)
+    assert "url" in reasons
+    assert NO_DATABASE in reasons
+    assert "set MIGRATOR_DATABASE_URL" in then
 
 
 def test_where_a_database_is_configured_nothing_of_the_kind_is_said(shop: Project) -> None:

@@ -589,6 +589,11 @@ PROVED_ELSEWHERE = (
         "test_sys_exit_0_at_the_end_of_env_py_is_no_failure",
     ),
     Proof(
+        '`raise CommandError("Set DATABASE_URL")`, Alembic\'s exception, to say itself what it misses',
+        "exit 2 in its words, with `--sql`, too; Alembic's own of that kind are about the history: exit 23",
+        "test_an_env_py_that_says_itself_what_to_set_is_a_matter_of_configuration",
+    ),
+    Proof(
         "the same connection, kept open by an application that goes on with it",
         "its settings are as before, and the lock is free",
         "test_a_connection_that_the_application_keeps_open_is_as_it_was",
