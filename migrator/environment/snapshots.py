@@ -47,8 +47,7 @@ class Snapshot:
             tables = [
                 name
                 for name in inspector.get_table_names(schema=schema)
-                if not _is_version_table(schema, name, context)
-                and compared.run_name_filters(name, "table", {"schema_name": schema})
+                if compared.run_name_filters(name, "table", {"schema_name": schema})
             ]
             with _unknown_types():
                 found.reflect(connection, schema=schema, only=tables)
@@ -93,15 +92,9 @@ def _differences(context: MigrationContext, before: MetaData) -> dict[Difference
         pulled_in = isinstance(operation, ops.CreateTableOp) and not compared.run_name_filters(
             table, "table", {"schema_name": schema}
         )
-        if not pulled_in and not _is_version_table(schema, table, context):
+        if not pulled_in:
             differences[describe(operation, context.dialect)] = None
     return differences
-
-
-def _is_version_table(schema: str | None, name: str, context: MigrationContext) -> bool:
-    """Whether ``env.py`` names its schema or leaves it out: the default one may be written out."""
-    default = context.dialect.default_schema_name
-    return (schema or default, name) == (context.version_table_schema or default, context.version_table)
 
 
 @contextlib.contextmanager

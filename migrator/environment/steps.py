@@ -15,6 +15,7 @@ from migrator.environment.failures import describe_failure, unloadable
 from migrator.environment.listing import ancestors, check_history, describe_step, goal_of
 from migrator.environment.state import Again, Held, Run, RunAgain, StepRun, TargetRun
 from migrator.environment.tries import RETRY_KINDS, Tries, commits_each_statement
+from migrator.environment.version_table import leave_out_version_table
 from migrator.errors import HistoryError, LockLost, LockTimeoutExhausted, MigrationFailed, MigratorError
 from migrator.events import (
     InvalidIndexesFound,
@@ -76,6 +77,7 @@ class Steps:
         run.script = script
         if run.reads_only:
             if run.reading is not None:
+                leave_out_version_table(context, table, held.dialect, held.raw)
                 run.reading.read(current, context)
             return []
         self._refuse_old_snapshot(held, target, current)

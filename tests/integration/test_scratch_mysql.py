@@ -10,8 +10,8 @@ import pytest
 
 from migrator.errors import ExitCode
 from tests.acceptance.judging import refused
-from tests.acceptance.models import CUSTOMERS, FIRST, RENAMED, generated, shop, written
-from tests.harness import Project, wait_until
+from tests.acceptance.models import CUSTOMERS, FIRST, RENAMED, env_with, generated, shop, written
+from tests.harness import SYNC_ENV, Project, wait_until
 from tests.servers.mariadb import MariaDBDatabase, MariaDBServer, mariadb
 
 SCRATCH = ("revision", "--autogenerate", "--scratch", "-m", "next")
@@ -104,6 +104,45 @@ def test_revisions_are_undone_and_applied_again(
     assert done.returncode == 3, done.output
     assert "d4: downgrade() fails" in done.stdout
     assert left_on(server) == []
+
+
+@pytest.mark.parametrize(
+    "options", ["version_table_schema=SCHEMA", "version_table_schema=SCHEMA, version_table='Versions'"]
+)
+def test_a_version_table_whose_database_is_written_out_is_no_difference(
+    tmp_path: Path, real: MariaDBDatabase, server: MariaDBServer, options: str
+) -> None:
+    target = "connection=connection, target_metadata=target_metadata"
+    options = options.replace("SCHEMA", "connection.engine.url.database")
+    project = project_on(tmp_path, real, CUSTOMERS)
+    env = env_with(CUSTOMERS, SYNC_ENV.replace(target, f"{target}, {options}"))
+    project.write("migrations/env.py", env)
+    done = project.migrator(*SCRATCH, "--json", env=scratch_on(server))
+    assert [one["table"] for one in done.json["differences"]] == ["customers"], done.output
+    done = project.migrator("check", "--reversible", env=scratch_on(server))
+    assert "ersion" not in done.stdout.replace("reversible", ""), done.output
+
+
+def test_a_version_table_in_another_database_is_refused_before_it_is_made_there(
+    tmp_path: Path, real: MariaDBDatabase, server: MariaDBServer
+) -> None:
+    """A schema is a database: check --reversible would take the real one's row back."""
+    project = project_on(tmp_path, real, CUSTOMERS)
+    options = f"target_metadata=target_metadata, version_table_schema='{real.name}'"
+    env = env_with(CUSTOMERS, SYNC_ENV.replace("target_metadata=target_metadata", options))
+    project.write("migrations/env.py", env)
+    project.migrator("upgrade", check=True)
+    refused(
+        project,
+        "check",
+        "--reversible",
+        env=scratch_on(server),
+        code=ExitCode.USAGE,
+        says=["another database than the disposable one", f"version table is in the database {real.name}"],
+        then=["Nothing was changed."],
+    )
+    assert real.revisions == ["a1"]
+    real.query("DROP TABLE orders")
 
 
 def test_a_signal_ends_it_too(tmp_path: Path, real: MariaDBDatabase, server: MariaDBServer) -> None:
