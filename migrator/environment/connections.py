@@ -19,6 +19,7 @@ from migrator.environment.identity import (
     prove_identity,
     prove_identity_by_probe,
     refuse_clusters,
+    refuse_foreign_version_table,
     refuse_other_kind,
     refuse_poolers,
 )
@@ -92,6 +93,7 @@ class Connections:
     def take(self, held: Held, key: LockKey) -> TargetRun:
         """Lock the target of that key on ``held``, and make it known."""
         run = self._run
+        refuse_foreign_version_table(run, held, key)
         target = run.targets.get(key) or self._new_target(held, key)
         told = run.settings.database is not None and not run.targets
         if not told and key not in run.announced:

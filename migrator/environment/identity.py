@@ -77,6 +77,21 @@ def refuse_other_kind(run: Run, held: Held) -> None:
         raise _elsewhere(run, held, database)
 
 
+def refuse_foreign_version_table(run: Run, held: Held, key: LockKey) -> None:
+    """Where a schema is a database, a disposable one keeps its own version table, and moves nobody else's rows.
+
+    :raises ConfigurationError: ``env.py`` names another database for it.
+    """
+    database = run.settings.database
+    if database is None or not database.disposable or key.schema == key.database:
+        return
+    if held.dialect.database_in_use(held.raw):  # as the dialects answer that can leave a database at all
+        raise another_database(
+            f"its version table is in the database {key.schema} (version_table_schema in env.py)",
+            f"the disposable one: {urls.describe(database.url)}",
+        )
+
+
 def _elsewhere(run: Run, held: Held, database: ConfiguredDatabase) -> ConfigurationError:
     where = f"env.py connects to {held.session.database}"
     if not held.dialect.in_a_file:
