@@ -386,6 +386,52 @@ op.execute("UPDATE held SET id = 2")
     assert database.query("SELECT id FROM mine") == [(1,)]
 
 
+TENANTS = """\
+from alembic import context
+from sqlalchemy import create_engine, pool, text
+
+engine = create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
+with engine.connect() as connection:
+    for tenant in TENANTS:
+        connection.execute(text(f"USE {tenant}"))
+        connection.commit()
+        context.configure(connection=connection, version_table_schema=tenant)
+        with context.begin_transaction():
+            context.run_migrations()
+"""
+
+
+def test_tenants_by_use_are_targets_of_their_own_where_version_table_schema_names_them(
+    project: MakeProject, new_database: Callable[..., MariaDBDatabase]
+) -> None:
+    tenants = [new_database(), new_database()]
+    env = TENANTS.replace("TENANTS", repr([tenant.name for tenant in tenants]))
+    made = project(env, THREE, on=tenants[0])
+    more = {"MIGRATOR_ALLOW_OTHER_TARGETS": "yes"}
+    ended = [run.wait() for run in [made.start("upgrade", env=more) for _ in range(2)]]
+    assert [run.returncode for run in ended] == [0, 0], [run.output for run in ended]
+    assert sum("6 revisions" in run.stderr and "on 2 targets" in run.stderr for run in ended) == 1
+    assert [(tenant.tables, tenant.revisions) for tenant in tenants] == [
+        (["t_a1", "t_b2", "t_c3"], ["c3"])
+    ] * 2
+
+
+def test_tenants_by_use_alone_are_no_success(
+    project: MakeProject, new_database: Callable[..., MariaDBDatabase]
+) -> None:
+    """SQLAlchemy goes on to look for the version table in the database that the engine connected to first."""
+    home, other = new_database(), new_database()
+    env = TENANTS.replace("TENANTS", repr([home.name, other.name])).replace(
+        ", version_table_schema=tenant", ""
+    )
+    made = project(env, THREE, on=home)
+    assert "1146" in made.alembic("upgrade", "head").stderr
+    ended = made.migrator("upgrade")
+    assert ended.returncode == 20, ended.output
+    assert f"1146: Table '{other.name}.alembic_version' doesn't exist" in ended.stderr
+    assert other.tables == []
+
+
 # Sessions
 
 
