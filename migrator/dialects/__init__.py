@@ -52,6 +52,8 @@ class ErrorKind(enum.Enum):
     NO_TABLE = "no such table"
     NO_COLUMN = "no such column"
     SYNTAX = "syntax error"
+    SEVERAL_STATEMENTS = "several statements where the driver takes one"
+    CACHED_PLAN = "a cached plan of the driver does not fit any more"
     NEEDS_NO_TRANSACTION = "a statement that cannot run in a transaction"
     TRANSACTION_ABORTED = "the transaction failed earlier"
     TOO_MANY_LOCKS = "out of locks"

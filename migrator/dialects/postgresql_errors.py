@@ -197,12 +197,16 @@ def _kind(sqlstate: str, message: str, whole: str, diagnostics: Any) -> ErrorKin
             return ErrorKind.CATALOG_RACE
         if sqlstate == "57014" and "user request" not in message:
             return ErrorKind.STATEMENT_TIMEOUT
+        if sqlstate == "42601" and "multiple commands into a prepared statement" in message:
+            return ErrorKind.SEVERAL_STATEMENTS
         found = _BY_SQLSTATE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2])
         if found is not None:
             return found
         return ErrorKind.OTHER
     if tls := _tls_kind(whole):
         return tls
+    if "cached statement plan is invalid" in whole:
+        return ErrorKind.CACHED_PLAN
     if any(words in whole for words in _REFUSED_WORDS):
         return ErrorKind.REFUSED
     if ("role" in whole or "database" in whole) and "does not exist" in whole:

@@ -22,6 +22,10 @@ _BY_KIND = {
     ErrorKind.ALREADY_EXISTS: "It is there already: made by hand, by another tool, or by an earlier try of this "
     "revision that was not undone (migrator explain already-there).",
     ErrorKind.SYNTAX: "Correct the statement: this server version does not understand it.",
+    ErrorKind.SEVERAL_STATEMENTS: "asyncpg takes one statement at a time: give each an op.execute() of its own "
+    "(migrator explain asyncpg).",
+    ErrorKind.CACHED_PLAN: "The table was changed where SQLAlchemy does not see it (DO, a function): put that ALTER "
+    "into an op.execute() of its own, or prepared_statement_cache_size=0 into the URL (migrator explain asyncpg).",
     ErrorKind.TOO_MANY_LOCKS: "The transaction holds more locks than the server has room for: split the revision.",
     ErrorKind.STATEMENT_TIMEOUT: "The statement ran longer than the statement timeout allows: set "
     "MIGRATOR_STATEMENT_TIMEOUT, or split the work (migrator explain backfill).",

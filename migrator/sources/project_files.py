@@ -34,12 +34,7 @@ def _parse_dotenv(directory: Path, file: str) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        problem = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(
-            f"{file} cannot be read: {problem}",
-            details=(f"in {directory}",),
-            next_step="Correct or remove it.",
-        ) from None
+        raise _unreadable(file, directory, error, "Correct or remove it.") from None
     return {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
 
 
@@ -59,12 +54,7 @@ def from_pyproject(names: Names, directory: Path) -> dict[str, Given]:
 
         tools = tomllib.loads(content.decode()).get("tool")
     except (OSError, ValueError) as error:
-        problem = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigurationError(
-            f"pyproject.toml cannot be read: {problem}",
-            details=(f"in {directory}",),
-            next_step="Correct the file.",
-        ) from None
+        raise _unreadable(path.name, directory, error, "Correct the file.") from None
     table = tools.get("migrator", {}) if isinstance(tools, dict) else {}
     source = "pyproject.toml [tool.migrator]"
     if not isinstance(table, dict):
@@ -88,6 +78,15 @@ def from_pyproject(names: Names, directory: Path) -> dict[str, Given]:
             raise unknown(key, keys, f"is not a setting (in {source})")
         found[attribute] = Given(value, source, 5)
     return found
+
+
+def _unreadable(file: str, directory: Path, error: OSError | ValueError, then: str) -> ConfigurationError:
+    problem = error.strerror if isinstance(error, OSError) else str(error)
+    if isinstance(error, UnicodeDecodeError):
+        problem = "it is not UTF-8 text"
+    return ConfigurationError(
+        f"{file} cannot be read: {problem}", details=(f"in {directory}",), next_step=then
+    )
 
 
 def _holds_password(text: str) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from migrator.errors import ExitCode
 from tests.acceptance.judging import refused
-from tests.harness import Database, Project, Role, Server, query, table_revision, table_revisions
+from tests.harness import Database, Project, Revision, Role, Server, query, table_revision, table_revisions
 
 MakeProject = Callable[..., Project]
 
@@ -270,3 +270,48 @@ def test_a_full_disk_is_nothing_that_another_image_corrects(
         )
     assert told.error["sqlstate"] == "53100"
     assert (database.revisions, database.tables) == (["a1"], ["t_a1"])
+
+
+CHANGED_UNSEEN = """
+bind = op.get_bind()
+op.execute("CREATE TABLE items (id int)")
+bind.exec_driver_sql("SELECT * FROM items")
+op.execute("DO $$ BEGIN ALTER TABLE items ADD COLUMN n int; END $$")
+bind.exec_driver_sql("SELECT * FROM items")
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "says", "then"),
+    [
+        (
+            'op.execute("CREATE TABLE a (id int); CREATE TABLE b (id int)")',
+            "42601: cannot insert multiple commands",
+            "asyncpg takes one statement at a time",
+        ),
+        (CHANGED_UNSEEN, "cached statement plan is invalid", "prepared_statement_cache_size=0"),
+    ],
+    ids=["several statements", "a cached plan"],
+)
+def test_what_asyncpg_alone_does_not_take_is_told_with_the_way_around(
+    project: MakeProject, body: str, says: str, then: str
+) -> None:
+    shop = project("async", revisions=[Revision("a1", None, body)])
+    refused(
+        shop,
+        "upgrade",
+        code=ExitCode.MIGRATION_FAILED,
+        says=[says, "rolled back: a1"],
+        then=[then, "migrator explain asyncpg"],
+        harmless=False,
+    )
+    assert "asyncpg" in shop.migrator("explain", "asyncpg", check=True).stdout
+
+
+def test_without_cached_plans_asyncpg_reads_a_table_that_was_changed_unseen(
+    project: MakeProject, database: Database
+) -> None:
+    shop = project("async", revisions=[Revision("a1", None, CHANGED_UNSEEN)])
+    url = f"{database.sqlalchemy_url('asyncpg')}?prepared_statement_cache_size=0"
+    shop.migrator("upgrade", env={"MIGRATOR_DATABASE_URL": url}, check=True)
+    assert database.tables == ["items"]
