@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests import harness
+from tests.harness import Server
 from tests.image.engine import build, docker
 from tests.pipeline import act
+from tests.pipeline.proposing import Shop, Wheels, make_shop, make_wheels
 
 TOOLS = ("act", "cosign", "crane", "docker", "docker-registry", "git", "jq")
 
@@ -172,3 +174,32 @@ def new_caller(tmp_path: Path, home: Path) -> Callable[[], act.Caller]:
 def caller(new_caller: Callable[[], act.Caller]) -> act.Caller:
     """A scratch repository of this test alone."""
     return new_caller()
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
+    """The tool to install, once."""
+    return make_wheels(tmp_path_factory.mktemp("wheels"))
+
+
+@pytest.fixture(scope="session")
+def tool(registry: Registry, runner_image: str) -> str:
+    """The image with the tool, by its digest."""
+    name = f"{registry.host}/shop:dev"
+    docker("tag", runner_image, name)
+    docker("push", "--quiet", name)
+    return f"{registry.host}/shop@{registry.digest(name)}"
+
+
+@pytest.fixture
+def locking_shop(caller: act.Caller, tmp_path: Path, server: Server) -> Shop:
+    """A repository of this test alone; disposable databases are made on the server of the tests."""
+    return make_shop(caller, tmp_path / "origin.git", server.url_of("postgres"))
+
+
+@pytest.fixture
+def shop(locking_shop: Shop, tool: str) -> Shop:
+    """The same with the tool in an image: to install it takes longer than all the rest."""
+    locking_shop.set(image=tool)
+    locking_shop.push("The tool in an image")
+    return locking_shop

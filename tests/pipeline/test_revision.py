@@ -10,43 +10,12 @@ import pytest
 from tests.acceptance.test_autogenerate import left_on
 from tests.harness import Server
 from tests.image.engine import docker
-from tests.pipeline.act import Caller
-from tests.pipeline.conftest import Registry
-from tests.pipeline.proposing import Shop, Wheels, make_shop, make_wheels, sql_of
+from tests.pipeline.proposing import Shop, Wheels, sql_of
 
 pytestmark = pytest.mark.pipeline
 
 PROPOSAL = "migrator/revision-feature"
 PAID = 'sa.Column("paid", sa.Integer)'
-
-
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
-    """The tool to install, once."""
-    return make_wheels(tmp_path_factory.mktemp("wheels"))
-
-
-@pytest.fixture(scope="session")
-def tool(registry: Registry, runner_image: str) -> str:
-    """The image with the tool, by its digest."""
-    name = f"{registry.host}/shop:dev"
-    docker("tag", runner_image, name)
-    docker("push", "--quiet", name)
-    return f"{registry.host}/shop@{registry.digest(name)}"
-
-
-@pytest.fixture
-def locking_shop(caller: Caller, tmp_path: Path, server: Server) -> Shop:
-    """A repository of this test alone; disposable databases are made on the server of the tests."""
-    return make_shop(caller, tmp_path / "origin.git", server.url_of("postgres"))
-
-
-@pytest.fixture
-def shop(locking_shop: Shop, tool: str) -> Shop:
-    """The same with the tool in an image: to install it takes longer than all the rest."""
-    locking_shop.set(image=tool)
-    locking_shop.push("The tool in an image")
-    return locking_shop
 
 
 def test_a_changed_model_becomes_a_revision_on_a_branch(
@@ -318,8 +287,8 @@ def test_a_pull_request_of_a_fork_is_told_its_revision_and_nothing_is_pushed(sho
     assert shop.branches == ["feature", "main"]
     assert "nothing is pushed for it" in run.summary()
     assert "+    op.add_column('orders', sa.Column('paid'" in run.summary()
-    (container,) = re.findall(r"^[0-9a-f]{64}$", run.said("generate"), re.M)
-    assert container not in docker("ps", "--all", "--quiet", "--no-trunc").stdout
+    (container,) = re.findall(r"^migrator-scratch-[0-9a-f]{16}$", run.said("generate"), re.M)
+    assert container not in docker("ps", "--all", "--format", "{{.Names}}").stdout
 
 
 def test_without_a_server_for_disposable_databases_it_says_what_to_set(shop: Shop) -> None:
@@ -334,19 +303,36 @@ def test_without_a_server_for_disposable_databases_it_says_what_to_set(shop: Sho
     assert "MIGRATOR_SCRATCH_URL" in error
 
 
+OTHERS = "requirements-dev.txt"
+NO_LOCK_FILE = (
+    "requirements: there is no locked.txt in the top folder of the repository (input working-directory). Set the input"
+    " requirements to the lock file that contains migrator, as a path from that folder; or set the input image."
+    f" Lock files that lie there: {OTHERS}, uv.lock."
+)
+
+
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
         ({"working_directory": "db"}, "working-directory: there is no folder db in the repository."),
-        ({"requirements": "locked.txt"}, "requirements: there is no locked.txt in ."),
+        ({"requirements": "locked.txt"}, NO_LOCK_FILE),
+        (
+            {"requirements": "locked.txt", "working_directory": "migrations"},
+            "requirements: there is no locked.txt in the folder migrations (input working-directory).",
+        ),
+        ({"requirements": "uv.lock"}, "requirements: pip does not read uv.lock. Export it (uv export"),
+        ({"requirements": OTHERS, "python": "python2.2"}, "python: python2.2 makes no virtual environment: "),
+        ({"requirements": OTHERS}, f"requirements: pip could not install {OTHERS}: "),
         ({"image": "registry.example/shop:1"}, "image: registry.example/shop:1 has no digest."),
         ({"branch_prefix": "a..b/"}, "branch-prefix: a..b/feature is no name for a branch."),
         ({"base": "nope"}, "base: there is no branch nope that could get a pull request."),
     ],
-    ids=["folder", "requirements", "image", "prefix", "base"],
+    ids=["folder", "requirements", "elsewhere", "uv", "python", "pip", "image", "prefix", "base"],
 )
 def test_a_wrong_input_is_named_with_what_to_set(shop: Shop, inputs: dict[str, str], says: str) -> None:
     shop.set(**({"image": '""'} if "requirements" in inputs else {}), **inputs)
+    shop.caller.write(OTHERS, "--not-an-option\n")
+    shop.caller.write("uv.lock", "")
     shop.models(PAID)
     shop.push("Paid", branch="feature")
     run = shop.run()
