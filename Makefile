@@ -93,7 +93,7 @@ clean: ## remove the virtual environment and every cache
 $(PACKAGES): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "the module ensurepip is missing: apt-get install python3-venv" >&2; exit 1; }
-	@echo "setting up $(VENV) from requirements.lock (about half a minute, once)"
+	@echo "setting up $(VENV) from requirements.lock (once; half a minute, on a slow machine up to three)"
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock

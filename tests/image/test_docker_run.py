@@ -24,7 +24,7 @@ pytestmark = pytest.mark.image
 DOCUMENT = REPOSITORY / "docs" / "docker.md"
 BLOCKS = written_blocks(DOCUMENT)
 DOCKERFILES = ("dockerfile", "dependencies")
-TESTED = {"build", "token", "runner", "small"}
+TESTED = {"build", "dockerignore", "token", "runner", "small"}
 """Blocks with a test of their own."""
 SIMPLE = [name for name in BLOCKS if name not in {*DOCKERFILES, *TESTED}]
 TLS_SERVER = (
@@ -147,6 +147,21 @@ def test_the_image_of_an_application_is_built_as_the_page_says(
     commands = script("build").replace("https://git.example.com/migrator.git", str(REPOSITORY))
     run("bash", "-euo", "pipefail", "-c", commands.replace("shop-migrate", tag), cwd=folder)
     assert python_in(tag, "import os; print(sorted(os.listdir('.')))") == "['alembic.ini', 'migrations']"
+
+
+def test_what_the_ignore_file_of_the_page_does_not_name_stays_out_of_an_image(
+    runner: str, kept: Owned, tmp_path: Path
+) -> None:
+    folder = tmp_path / "shop"
+    write_project(folder, None, revisions=line("a1"))
+    (folder / ".dockerignore").write_text(text_of("dockerignore"))
+    for name in ("requirements.txt", ".env", "migrations/.env.prod", "dump.sql"):
+        (folder / name).write_text("")
+    (folder / "Dockerfile").write_text("FROM migrator:runner\nCOPY . /app/\n")
+    tag = kept.image("ignoring")
+    build(tag, context=folder)
+    listed = "import os; print(sorted(os.listdir('.')), '.env.prod' in os.listdir('migrations'))"
+    assert python_in(tag, listed) == "['alembic.ini', 'migrations', 'requirements.txt'] False"
 
 
 def test_packages_of_an_application_are_installed_as_the_page_says(
