@@ -132,3 +132,19 @@ def test_a_release_that_the_files_know_nothing_of_publishes_nothing(
     assert done.returncode != 0, done.output
     assert told in done.errors(), done.output
     assert done.jobs() == [job for job in done.jobs() if "version" in job], done.jobs()
+
+
+def test_the_page_for_maintainers_names_each_file_and_whatever_it_needs() -> None:
+    page = (REPOSITORY / "docs" / "maintaining.md").read_text()
+    named = {*re.findall(r"`([\w./-]+)`", page)}
+    files = {
+        file.relative_to(WORKFLOWS) for file in [*WORKFLOWS.glob("*.yml"), *WORKFLOWS.glob("workflows/*.yml")]
+    }
+    assert {str(file) for file in files} <= named
+    for name in ("ci.yml", "locks.yml", "release.yml"):
+        text = (WORKFLOWS / "workflows" / name).read_text()
+        wanted = {
+            *re.findall(r"\b(?:vars|secrets)\.([A-Z]\w+)", text),
+            *re.findall(r"environment: (\w+)", text),
+        }
+        assert wanted <= named, name
