@@ -358,4 +358,5 @@ def test_a_tag_gets_no_proposal(shop: Shop) -> None:
     shop.git("tag", "v1")
     run = shop.run(payload={"ref": "refs/tags/v1"})
     assert run.returncode != 0
-    assert run.errors() == ["v1 is a tag: run this for a branch, which can get a pull request."]
+    told = ["v1 is a tag: run this for a branch, which can get a pull request."]
+    assert run.errors() == told, run.output
