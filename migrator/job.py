@@ -121,7 +121,8 @@ def run(
     """
     begun = time.monotonic()
     check_before_connecting(settings, order.command, order.revision)
-    first_look = min(0.5, settings.lock_timeout * 0.5)
+    # To connect and to ask takes longer where CPU is scarce (a pod with 100m), and nobody can be asked afterwards.
+    first_look = min(0.5, settings.lock_timeout * 0.3)
     with (
         Watch(report, first_look_seconds=first_look, live=live) as watch,
         Stopping(settings.deadline, give_up) as stopping,
