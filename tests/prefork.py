@@ -8,6 +8,7 @@ other. What it does not do again is import the packages of others; of the projec
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import math
 import os
@@ -22,9 +23,10 @@ from pathlib import Path
 MESSAGE_LIMIT = 1 << 17
 # What is imported before any run, and what a run then is.
 _PRELOADED = (
-    "logging.config, click, dotenv, pydantic, mako.template, psycopg2, psycopg2.extras, sqlalchemy, "
-    "sqlalchemy.dialects.postgresql.psycopg2, alembic.context, alembic.config, alembic.script, asyncio, asyncpg, "
-    "psycopg, sqlalchemy.ext.asyncio, sqlalchemy.dialects.postgresql.asyncpg"
+    "logging.config, runpy, click, dotenv, pydantic.fields, pydantic.main, pydantic.types, mako.template, psycopg2, "
+    "psycopg2.extras, sqlalchemy, sqlalchemy.dialects.mysql, sqlalchemy.dialects.postgresql.psycopg2, "
+    "sqlalchemy.dialects.sqlite, alembic.context, alembic.config, alembic.script, asyncio, asyncpg, psycopg, "
+    "sqlalchemy.ext.asyncio, sqlalchemy.dialects.postgresql.asyncpg"
 )
 _SERVE = f"import {_PRELOADED}\nfrom tests.prefork import serve\nserve()"
 
@@ -107,6 +109,9 @@ def serve() -> None:
     """Fork for each request. Returns in a fork, after its run, and where nobody asks any more."""
     control = socket.socket(fileno=int(os.environ["PREFORK_SOCKET"]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # Each fork would otherwise go through all of these objects when it ends, and copy their memory: 0.2 s of CPU.
+    gc.collect()
+    gc.freeze()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_LIMIT, 3)
         if not message:
