@@ -7,11 +7,14 @@ container of ``postgres:17`` where ``TEST_CONTAINERS=1``, or a disposable one fr
 from __future__ import annotations
 
 import compileall
+import contextlib
 import itertools
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -19,8 +22,11 @@ from tests import harness
 from tests.harness import Database, Project, Revision, Role, Server
 
 CONTAINER_IMAGE = "postgres:17"
-# A crowd of contenders holds up to three connections each.
-SETTINGS = {"max_connections": "200"}
+CONTAINER_DATA = "/var/lib/postgresql/data"
+MEMORY = "/dev/shm"
+ENOUGH_MEMORY_BYTES = 4 << 30  # of each worker some hundred megabytes
+# A crowd of contenders holds up to three connections each. Each connection computes its password's hash anew.
+SETTINGS = {"max_connections": "200", "scram_iterations": "1"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,13 +52,42 @@ def server() -> Iterator[Server]:
             dbname="postgres",
             driver=None,
         )
-        with container.with_command(f"postgres {' '.join(options)}"):
-            yield Server(container.get_connection_url())
+        container.with_command(f"postgres {' '.join(options)}").with_tmpfs_mount(CONTAINER_DATA)
+        with container:
+            yield _with_a_short_hash(Server(container.get_connection_url()))
     else:
         from migrator import embedded
 
-        with embedded.postgres(options=SETTINGS) as started:
-            yield Server(started.url())
+        with contextlib.ExitStack() as running:
+            with _in_memory():
+                started = running.enter_context(embedded.postgres(options=SETTINGS))
+            yield _with_a_short_hash(Server(started.url()))
+
+
+@contextlib.contextmanager
+def _in_memory() -> Iterator[None]:
+    """Temporary directories are made in memory, where there is enough of it: a database is three hundred files."""
+    usual, tempfile.tempdir = tempfile.tempdir, _memory() or tempfile.tempdir
+    try:
+        yield
+    finally:
+        tempfile.tempdir = usual
+
+
+def _memory() -> str | None:
+    try:
+        room = os.statvfs(MEMORY)
+    except OSError:
+        return None
+    usable = os.access(MEMORY, os.W_OK) and not room.f_flag & os.ST_NOEXEC
+    return MEMORY if usable and room.f_bavail * room.f_frsize > ENOUGH_MEMORY_BYTES else None
+
+
+def _with_a_short_hash(server: Server) -> Server:
+    """The same, the superuser's password hashed as often as ``SETTINGS`` say."""
+    password = unquote(urlsplit(server.url).password or "")
+    harness.query(server.url, "ALTER ROLE CURRENT_USER PASSWORD %s", (password,))
+    return server
 
 
 @pytest.fixture
