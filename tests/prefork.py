@@ -8,6 +8,7 @@ other. What it does not do again is import the packages of others; of the projec
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import json
@@ -26,10 +27,10 @@ _AT_START = frozenset(sys.modules)
 _shared: list[str] = []
 # What is imported before any run, and what a run then is.
 _PRELOADED = (
-    "logging.config, runpy, click, dotenv, pydantic.fields, pydantic.main, pydantic.types, mako.template, psycopg2, "
-    "psycopg2.extras, sqlalchemy, sqlalchemy.dialects.mysql, sqlalchemy.dialects.postgresql.psycopg2, "
-    "sqlalchemy.dialects.sqlite, alembic.context, alembic.config, alembic.script, asyncio, asyncpg, psycopg, "
-    "sqlalchemy.ext.asyncio, sqlalchemy.dialects.postgresql.asyncpg"
+    "logging.config, runpy, click, dotenv, pydantic.fields, pydantic.main, pydantic.types, tenacity, mako.template, "
+    "psycopg2, psycopg2.extras, asyncio, asyncpg, psycopg, pymysql, aiomysql, sqlalchemy, sqlalchemy.ext.asyncio, "
+    "sqlalchemy.dialects.postgresql.psycopg2, sqlalchemy.dialects.postgresql.asyncpg, sqlalchemy.dialects.mysql, "
+    "sqlalchemy.dialects.sqlite, alembic.context, alembic.config, alembic.script"
 )
 # Ours first, so that what it does at exit comes last.
 _SERVE = f"from tests.prefork import serve\nimport {_PRELOADED}\nserve()"
@@ -112,24 +113,50 @@ def _nursery() -> socket.socket:
 def serve() -> None:
     """Fork for each request. Returns in a fork, after its run, and where nobody asks any more."""
     control = socket.socket(fileno=int(os.environ["PREFORK_SOCKET"]))
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    ended, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    asked = select.poll()
+    asked.register(control, select.POLLIN)
+    asked.register(ended, select.POLLIN)
+    told: dict[int, int] = {}
     _leave_alone_at_exit()
     while True:
+        ready = [descriptor for descriptor, _ in asked.poll()]
+        if ended in ready:
+            os.read(ended, 512)
+            _tell_who_ended(told)
+        if control.fileno() not in ready:
+            continue
         message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_LIMIT, 3)
         if not message:
             return
-        if os.fork() == 0:
-            control.close()
+        out, error, news = descriptors
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            out, error, news = descriptors
-            pid = os.fork()
-            if pid:
-                _keep(pid, descriptors)
-            os.close(news)
+            control.close()
+            for descriptor in (ended, wake, news, *told.values()):
+                os.close(descriptor)
             _become(json.loads(message), out, error)
             return
-        for descriptor in descriptors:
-            os.close(descriptor)
+        told[pid] = news
+        os.write(news, str(pid).encode())
+        os.close(out)
+        os.close(error)
+
+
+def _tell_who_ended(told: dict[int, int]) -> None:
+    """Each exit code to who has started that run."""
+    for pid in list(told):
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            news = told.pop(pid)
+            with contextlib.suppress(OSError):  # who has gone wants no code
+                os.write(news, str(os.waitstatus_to_exitcode(status)).encode())
+            os.close(news)
 
 
 def _leave_alone_at_exit() -> None:
@@ -149,19 +176,6 @@ def _leave_alone_at_exit() -> None:
 def _forget_shared() -> None:
     for name in _shared:
         sys.modules.pop(name, None)
-
-
-def _keep(pid: int, descriptors: Sequence[int]) -> None:
-    """Tell the pid, and the exit code when there is one. Never returns."""
-    out, error, news = descriptors
-    os.close(out)
-    os.close(error)
-    os.write(news, str(pid).encode())
-    _, status = os.waitpid(pid, 0)
-    try:
-        os.write(news, str(os.waitstatus_to_exitcode(status)).encode())
-    finally:
-        os._exit(0)
 
 
 def _become(request: dict[str, object], out: int, error: int) -> None:
