@@ -279,7 +279,7 @@ def test_the_first_revision_is_tried_again_with_the_version_table_that_was_rolle
     made = project(revisions=[alter, table_revision("b2", "a1")])
     with transaction(database.url, "LOCK TABLE busy IN ACCESS SHARE MODE"):
         blocked = stack.start(made, "upgrade", "--lock-timeout", "200ms")
-        blocked.wait_for_line("1/2 +a1 +blocked .* by pid .*; try 1")
+        blocked.wait_for_line("1/2 +a1 +blocked .* by pid .*; try [0-9]+")
         assert database.revisions == []
     ended = checked(blocked.wait())
     assert "tries)" in ended.stderr, ended.output
@@ -321,7 +321,7 @@ def test_settings_and_waiting_work(stack: Stack, project: MakeProject, database:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
         made.write(".env", f"MIGRATOR_DATABASE_URL=postgresql://me:{password}@{address}/shop\n")
-        told = stack.run(made, "wait", "--wait-timeout", "500ms", code=10)
+        told = stack.run(made, "wait", "--wait-timeout", "2s", code=10)
     assert "tries)" in told.stderr
     assert "Check that the server is up and that .env names it" in told.stderr
     assert password not in told.output

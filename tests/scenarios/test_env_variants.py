@@ -181,7 +181,11 @@ def test_the_tables_in_the_docs_are_made_of_the_table_of_variants() -> None:
 def test_each_folder_is_in_the_table_and_each_other_proof_exists() -> None:
     folders = {folder.name for folder in (HERE / "env_variants").iterdir()}
     assert sorted(variant.folder for variant in VARIANTS) == sorted(folders)
-    texts = [file.read_text() for file in (REPOSITORY / "tests" / "integration").glob("test_*.py")]
+    texts = [
+        file.read_text()
+        for folder in ("acceptance", "integration")
+        for file in (REPOSITORY / "tests" / folder).glob("test_*.py")
+    ]
     for proof in PROVED_ELSEWHERE:
         assert any(f"def {proof.test}(" in text for text in texts), proof.test
 
