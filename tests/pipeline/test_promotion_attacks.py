@@ -250,7 +250,7 @@ def test_repeated_steps_are_equal() -> None:
         for job in yaml.safe_load((WORKFLOWS / "workflows" / name).read_text())["jobs"].values():
             for step in job.get("steps", []):
                 scripts.setdefault(step.get("name", ""), set()).add(step.get("run", ""))
-    for name in ("Log in to the registry", "Find cosign", "Log out"):
+    for name in ("Log in to the registry", "Find cosign", "Check the key", "Log out"):
         assert len(scripts[name]) == 1, name
 
 
