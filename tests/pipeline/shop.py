@@ -32,10 +32,9 @@ ENVIRONMENTS = ("dev", "test", "prod")
 CUSTOMERS, ORDERS = "3c9e51", "7d1f08"
 REVISIONS = (table_revision(CUSTOMERS, None, "customers"), table_revision(ORDERS, CUSTOMERS, "orders"))
 _PERMISSIONS = "{contents: read, packages: write, id-token: write, attestations: write}"
-# The databases are on this machine, and its engine's own builder makes no attestations.
+# The engine's own builder makes no attestations.
 _HERE = """\
     with:
-      network: host
       builder: default
       attestations: false
 """
@@ -92,7 +91,6 @@ jobs:
       helm-namespace: ${{{{ inputs.helm-namespace }}}}
       helm-values: ${{{{ inputs.helm-values }}}}
       cosign-public-key: ${{{{ vars.COSIGN_PUBLIC_KEY }}}}
-      network: host
     secrets: inherit
 """
 """What is there already, by its digest."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import base64
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,23 @@ from tests.image.engine import build_from, docker
 from tests.pipeline.act import Caller
 from tests.pipeline.conftest import Keys, Registry, serve_registry
 from tests.pipeline.shop import ORDERS, Shop
+from tests.pipeline.test_promotion_attacks import instead_of
+from tests.pipeline.test_promotion_refused import path_without
 
 pytestmark = pytest.mark.pipeline
 
 # The registry's user "shop", and the password of the tests as bcrypt.
 PASSWORD = "a password of the tests"
 HASHED = "shop:$2b$05$abcdefghijklmnopqrstuuComanBKiU1JTRzmmvE2xk8ApqQhbSI.\n"
+# After each call of docker: is the configuration of the machine's user as it was?
+WATCH = """\
+#!/usr/bin/env bash
+REAL "$@"
+code=$?
+echo "$1" >>DIRECTORY/calls
+cmp --silent "$HOME/.docker/config.json" DIRECTORY/config.json || echo "$*" >>DIRECTORY/changed
+exit "$code"
+"""
 
 
 @pytest.fixture
@@ -30,22 +42,6 @@ def private(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Re
     auth = f"auth: {{htpasswd: {{realm: tests, path: {directory}/htpasswd}}}}\n"
     with serve_registry(directory, home, auth) as running:
         yield running
-
-
-def path_without_cosign(directory: Path) -> str:
-    """PATH, with a copy of each directory that holds cosign in which it is not."""
-    places: list[str] = []
-    for place in os.environ["PATH"].split(os.pathsep):
-        if not (Path(place) / "cosign").exists():
-            places.append(place)
-            continue
-        copy = directory / f"bin{len(places)}"
-        copy.mkdir()
-        for program in Path(place).iterdir():
-            if program.name != "cosign":
-                (copy / program.name).symlink_to(program)
-        places.append(str(copy))
-    return os.pathsep.join(places)
 
 
 @pytest.fixture
@@ -76,7 +72,17 @@ def test_a_registry_with_a_password_and_cosign_from_an_image(
     more = "environments: dev\n      registry-username: shop\n      builder: default"
     workflow = (shop.caller.path / path).read_text().replace("builder: default", more)
     shop.caller.write(path, workflow)
-    surroundings = {"PATH": path_without_cosign(tmp_path)}
+    watched = tmp_path / "watched"
+    (tmp_path / "home" / ".docker").mkdir(parents=True)
+    instead_of("docker", WATCH.replace("DIRECTORY", str(watched)), watched)
+    others = path_without("cosign", tmp_path / "tools")["PATH"]
+    surroundings = {"PATH": f"{watched}:{others}", "HOME": str(tmp_path / "home")}
+
+    def of_the_machine(auths: dict[str, dict[str, str]]) -> None:
+        for file in (watched / "config.json", tmp_path / "home" / ".docker" / "config.json"):
+            file.write_text(json.dumps({"auths": auths}))
+
+    of_the_machine({"elsewhere.example.com": {"auth": "c2hvcDpwYXNzd29yZA=="}})
     given = {"MIGRATOR_DATABASE_URL": database.url, "REGISTRY_PASSWORD": PASSWORD}
 
     run = shop.promote("with-environments.yml", secrets=given, env=surroundings)
@@ -95,5 +101,14 @@ def test_a_registry_with_a_password_and_cosign_from_an_image(
     assert run.returncode == 0, run.output
     assert database.revisions == [ORDERS]
     assert PASSWORD not in run.output
-    configuration = caller.home / ".docker" / "config.json"
-    assert private.host not in configuration.read_text(), "a login was left behind"
+    assert "login" in (watched / "calls").read_text()
+    assert not (watched / "changed").exists(), (watched / "changed").read_text()
+
+    # Without the secret it is the machine's own login that counts, and it stays.
+    of_the_machine({private.host: {"auth": base64.b64encode(f"shop:{PASSWORD}".encode()).decode()}})
+    again = shop.promote(
+        "with-environments.yml", secrets={**given, "REGISTRY_PASSWORD": ""}, env=surroundings
+    )
+    assert again.returncode == 0, again.output
+    assert "is used without a login" in again.said("image")
+    assert not (watched / "changed").exists(), (watched / "changed").read_text()
