@@ -7,12 +7,11 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 
 from tests.harness import Database, Role, table_revision, write_project
 from tests.image.engine import build_from, docker
 from tests.pipeline import document
-from tests.pipeline.act import WORKFLOWS, Caller, Run
+from tests.pipeline.act import Caller, Run
 from tests.pipeline.conftest import Keys, Registry
 from tests.pipeline.shop import DOCKERFILE, ENVIRONMENTS, ORDERS, REVISIONS, Shop
 from tests.scenarios.catalogs import schema
@@ -358,13 +357,3 @@ def test_one_cluster_for_several_environments_needs_a_place_for_each(
 @pytest.mark.parametrize("name", ["inputs", "secrets", "outputs"])
 def test_the_reference_tells_what_the_workflow_takes(name: str) -> None:
     document.shown(name, document.reference_blocks()[name])
-
-
-def test_what_verifies_an_environment_has_none_of_its_secrets() -> None:
-    workflow = yaml.safe_load((WORKFLOWS / "workflows" / "promote-environment.yml").read_text())
-    verify = workflow["jobs"]["verify"]
-    assert "environment" not in verify
-    named = set(json.dumps(verify).split("secrets.")[1:])
-    assert {name.partition(" ")[0] for name in named} == {"REGISTRY_PASSWORD"}
-    assert workflow["jobs"]["plan"]["environment"].endswith("-plan")
-    assert "secrets.MIGRATOR_DATABASE_URL" not in json.dumps(workflow["jobs"]["plan"])
