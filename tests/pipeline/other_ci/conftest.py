@@ -116,6 +116,6 @@ def shop(
         "COSIGN_PRIVATE_KEY": locked_keys.private,
         "COSIGN_PUBLIC_KEY": locked_keys.public,
         "COSIGN_PASSWORD": locked_keys.password,
-        "DOCKER_RUN_OPTIONS": f"--network {postgres.network}",
+        "NETWORK": postgres.network,
     }
     return Shop(project, name, home, databases, urls, passwords, variables)

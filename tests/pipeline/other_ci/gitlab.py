@@ -51,18 +51,25 @@ def programs() -> tuple[Path, Path]:
 def set_variables(shop: Shop, environments: Sequence[str]) -> None:
     """The project's CI/CD variables, as GitLab's settings would have them: URLs for these environments alone."""
     registry = shop.name.partition("/")[0]
-    everywhere = {name: value for name, value in shop.variables.items() if name.startswith("COSIGN_")}
+    everywhere: dict[str, object] = {
+        name: value for name, value in shop.variables.items() if name.startswith("COSIGN_")
+    }
     everywhere |= {
         "CI_REGISTRY": registry,
         "CI_REGISTRY_IMAGE": shop.name.removesuffix("/migrate"),
         "CI_REGISTRY_USER": shop.variables["REGISTRY_USER"],
         "CI_REGISTRY_PASSWORD": shop.variables["REGISTRY_PASSWORD"],
-        "DOCKER_RUN_OPTIONS": shop.variables["DOCKER_RUN_OPTIONS"],
+        "NETWORK": shop.variables["NETWORK"],
     }
-    urls = {"type": "variable", "values": {name: shop.urls[name] for name in environments}}
+    for variable, names in (
+        ("MIGRATOR_DATABASE_URL", [name for name in environments if not name.endswith("-plan")]),
+        ("MIGRATOR_PLAN_DATABASE_URL", [name for name in environments if name.endswith("-plan")]),
+    ):
+        if names:
+            everywhere[variable] = {"type": "variable", "values": {name: shop.urls[name] for name in names}}
     file = shop.home / ".gitlab-ci-local" / "variables.yml"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(yaml.safe_dump({"project": {PROJECT: {**everywhere, "MIGRATOR_DATABASE_URL": urls}}}))
+    file.write_text(yaml.safe_dump({"project": {PROJECT: everywhere}}))
 
 
 def pipeline(shop: Shop, *args: str, manual: Sequence[str] = (), check: bool = True) -> Completed:

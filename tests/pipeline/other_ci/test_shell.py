@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Completed, query, table_revision
+from tests.harness import Completed, query, start, table_revision, wait_until
+from tests.image.engine import docker
+from tests.pipeline.other_ci.conftest import Keys
 from tests.pipeline.other_ci.shop import ENVIRONMENTS, TOOLS, Shop, block
 
 pytestmark = pytest.mark.pipeline
 
 NEEDS_EMPTY_TABLE = 'op.execute("ALTER TABLE t_a1 ADD COLUMN placed_at date NOT NULL")'
+
+SLOW = 'op.execute("SELECT pg_sleep(600)")'
+ASLEEP = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
 
 
 @pytest.fixture
@@ -104,7 +111,7 @@ def test_what_fails_in_test_leaves_prod_as_it_was_and_a_rerun_goes_on(
 
 def test_a_plan_shows_what_is_pending_to_a_user_who_may_only_read(shop: Shop) -> None:
     image = shop.build()
-    reader = {"MIGRATOR_DATABASE_URL": shop.urls["dev-plan"]}
+    reader = {"MIGRATOR_PLAN_DATABASE_URL": shop.urls["dev-plan"]}
     plan = shop.promote("plan", "dev", image, env=reader)
     assert "2 pending: a1, b2" in plan.stdout
     assert "CREATE TABLE t_a1" in plan.stdout
@@ -122,13 +129,15 @@ def test_a_plan_shows_what_is_pending_to_a_user_who_may_only_read(shop: Shop) ->
 
 def test_a_plan_without_a_url_says_what_to_set_and_the_line_goes_on(shop: Shop) -> None:
     plan = shop.promote("plan", "dev", shop.build())
-    assert "MIGRATOR_DATABASE_URL is not set here" in plan.stderr
+    assert "MIGRATOR_PLAN_DATABASE_URL is not set here" in plan.stderr
 
 
 def test_a_plan_goes_on_where_a_revision_asks_the_database(shop: Shop) -> None:
     shop.project.add_revision("c3", "b2", "op.get_bind().exec_driver_sql('SELECT 1').scalar()")
     shop.commit()
-    plan = shop.promote("plan", "dev", shop.build(), env={"MIGRATOR_DATABASE_URL": shop.urls["dev-plan"]})
+    plan = shop.promote(
+        "plan", "dev", shop.build(), env={"MIGRATOR_PLAN_DATABASE_URL": shop.urls["dev-plan"]}
+    )
     assert "CREATE TABLE t_a1" in plan.stdout
     assert "no SQL from there on" in plan.stderr
 
@@ -197,7 +206,7 @@ def test_a_database_that_is_ahead_is_told_in_the_plan_and_not_touched(shop: Shop
     shop.commit()
     shop.migrate("dev", shop.build())
     tag = shop.tagged("dev")
-    url = {"MIGRATOR_DATABASE_URL": shop.urls["dev-plan"]}
+    url = {"MIGRATOR_PLAN_DATABASE_URL": shop.urls["dev-plan"]}
     plan = shop.promote("plan", "dev", older, env=url, check=False)
     assert plan.returncode == 23, plan.output
     assert "the database is ahead" in plan.stdout
@@ -219,8 +228,67 @@ def test_a_commits_tag_with_another_image_is_built_anew_and_not_signed_as_it_is(
 
 def test_a_registry_that_refuses_is_no_reason_to_build(shop: Shop) -> None:
     done = shop.promote("build", env={"REGISTRY_PASSWORD": "wrong"}, check=False)
-    assert done.returncode != 0
+    assert refused(done, "does not take REGISTRY_USER with REGISTRY_PASSWORD")
     assert "docker build" not in shop.arguments.read_text()
+
+
+def test_a_login_is_of_one_run_alone(shop: Shop) -> None:
+    before = sorted(shop.home.rglob("config.json"))
+    shop.build()
+    assert sorted(shop.home.rglob("config.json")) == before
+
+
+@pytest.mark.parametrize("command", ["build", "migrate"])
+def test_a_key_that_cannot_sign_is_noticed_before_anything_runs(
+    shop: Shop, new_locked_keys: Callable[[], Keys], command: str
+) -> None:
+    args = ("build",) if command == "build" else ("migrate", "dev", shop.build())
+    shop.arguments.write_text("")
+    url = {"MIGRATOR_DATABASE_URL": shop.urls["dev"]}
+    other = new_locked_keys()
+    for wrong, cause in (
+        ({"COSIGN_PASSWORD": "wrong"}, "COSIGN_PRIVATE_KEY cannot be opened with COSIGN_PASSWORD"),
+        ({"COSIGN_PASSWORD": ""}, "COSIGN_PRIVATE_KEY cannot be opened with COSIGN_PASSWORD"),
+        ({"COSIGN_PRIVATE_KEY": "no key"}, "invalid pem block"),
+        (
+            {"COSIGN_PRIVATE_KEY": other.private, "COSIGN_PASSWORD": other.password},
+            "COSIGN_PRIVATE_KEY is not the other half of COSIGN_PUBLIC_KEY",
+        ),
+    ):
+        done = shop.promote(*args, env={**url, **wrong}, check=False)
+        assert refused(done, cause), done.output
+    assert "docker run" not in shop.arguments.read_text()
+    assert "docker build" not in shop.arguments.read_text()
+    assert (shop.at["dev"], shop.tagged("dev")) == ([], "")
+
+
+def test_a_wrong_url_for_the_plan_is_told_by_the_name_that_it_is_set_by(shop: Shop) -> None:
+    image = shop.build()
+    for url, code in (("nonsense", 2), (shop.urls["dev-plan"].replace("@", "wrong@"), 24)):
+        given = {"MIGRATOR_PLAN_DATABASE_URL": url}
+        plan = shop.promote("plan", "dev", image, env=given, check=False)
+        assert plan.returncode == code, plan.output
+        assert "MIGRATOR_PLAN_DATABASE_URL" in plan.stderr
+        assert "MIGRATOR_DATABASE_URL" not in plan.output
+
+
+def test_a_cancelled_script_stops_its_container_and_the_statement_is_rolled_back(shop: Shop) -> None:
+    shop.project.add_revision("c3", "b2", SLOW)
+    shop.commit()
+    image = shop.build()
+    url = {"MIGRATOR_DATABASE_URL": shop.urls["dev"]}
+    script = start(
+        "./promote.sh", "migrate", "dev", image, env={**shop.variables, **url}, cwd=shop.project.path
+    )
+    dev = shop.databases["dev"]
+    wait_until(lambda: dev.query(ASLEEP), "the revision sleeps", timeout=60)
+    script.send_signal(signal.SIGTERM)  # to it alone
+    ended = script.wait(60)
+    (container,) = re.findall("in the container (migrator-dev-.*)", ended.stderr)
+    assert ended.returncode == 143, ended.output
+    assert "rolled back: c3" in ended.output
+    assert (dev.revisions, dev.query(ASLEEP)) == (["b2"], [])
+    assert container not in docker("ps", "--all", "--format", "{{.Names}}").stdout.splitlines()
 
 
 @pytest.mark.parametrize(
