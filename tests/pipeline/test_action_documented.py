@@ -67,10 +67,9 @@ def test_the_second_one_migrates_only_where_something_is_pending(
     caller.write(".github/workflows/try.yml", workflow("plan"))
     caller.commit()
     taken = []
+    urls = {**url_of(database), "MIGRATOR_PLAN_DATABASE_URL": database.url}
     for _ in range(2):
-        run = caller.act(
-            "try.yml", event="workflow_dispatch", inputs={"image": image}, secrets=url_of(database)
-        )
+        run = caller.act("try.yml", event="workflow_dispatch", inputs={"image": image}, secrets=urls)
         assert run.returncode == 0, run.output
         assert database.revisions == ["b2"]
         taken.append([name.rpartition("/")[2] for name in run.jobs()])
