@@ -17,7 +17,7 @@ from tests.pipeline.act import Run
 
 DOCUMENT = harness.REPOSITORY / "docs" / "pipeline.md"
 WORKFLOW = harness.REPOSITORY / ".github" / "workflows" / "promote.yml"
-NAME = "registry.example.com/shop/migrate"
+NAME = "ghcr.io/your-organization/shop-migrate"
 _CALLED = re.compile(r"uses: \S+/(promote\.yml)@\S+( #.*)?")
 _SHOWN = {
     "Say what goes on its way": r"",
