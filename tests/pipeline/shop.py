@@ -66,6 +66,7 @@ on:
       image: {{type: string}}
       environments: {{type: string, default: prod}}
       after: {{type: string}}
+      context: {{type: string, default: .}}
       signature: {{type: string, default: cosign}}
       signer: {{type: string}}
       ref: {{type: string}}
@@ -83,6 +84,7 @@ jobs:
       image: ${{{{ inputs.image }}}}
       environments: ${{{{ inputs.environments }}}}
       after: ${{{{ inputs.after }}}}
+      context: ${{{{ inputs.context }}}}
       signature: ${{{{ inputs.signature }}}}
       signer: ${{{{ inputs.signer }}}}
       ref: ${{{{ inputs.ref }}}}

@@ -239,6 +239,17 @@ def test_a_database_that_is_ahead_is_told_before_the_approval(
     assert shop.digest("prod") == ""
 
 
+def test_a_failure_is_shown_at_the_file_of_the_repository_that_holds_the_application_in_a_folder(
+    shop: Shop, image: str
+) -> None:
+    digest = shop.publish(image)
+    shop.sign(digest)
+    shop.databases["prod"].query("CREATE TABLE orders (id int)")
+    run = shop.promote_this({"image": f"{shop.name}@{digest}", "context": "backend"})
+    (file,) = [line["kvPairs"]["file"] for line in run.lines if "file" in line.get("kvPairs", {})]
+    assert file.startswith("backend/migrations/versions/")
+
+
 def test_a_missing_database_url_is_named_with_the_place_to_set_it(shop: Shop, image: str) -> None:
     digest = shop.publish(image)
     shop.sign(digest)
