@@ -19,7 +19,8 @@ import pytest
 from tests import harness
 from tests.harness import Server
 from tests.image.engine import build, docker
-from tests.pipeline import act
+from tests.image.mirror import Authority
+from tests.pipeline import act, builder
 from tests.pipeline.proposing import Shop, Wheels, make_shop, make_wheels
 
 TOOLS = ("act", "cosign", "crane", "docker", "docker-registry", "git", "jq")
@@ -69,6 +70,13 @@ class Registry:
         self.crane("mutate", "--label", label, "--tag", tag, one)
         return self.index(tag)
 
+    def push(self, image: str, name: str) -> str:
+        """Push an image of the engine as ``NAME:TAG``; as ``NAME@DIGEST``."""
+        tag = f"{self.host}/{name}"
+        docker("tag", image, tag)
+        docker("push", "--quiet", tag)
+        return f"{tag.rpartition(':')[0]}@{self.digest(tag)}"
+
     def index(self, tag: str) -> str:
         """Replace the manifest of one platform, which a tag names, by an index of it; ``NAME@DIGEST``."""
         docker("buildx", "imagetools", "create", "--tag", tag, tag)
@@ -76,18 +84,22 @@ class Registry:
 
 
 @contextmanager
-def serve_registry(directory: Path, home: Path, more: str = "") -> Iterator[Registry]:
+def serve_registry(
+    directory: Path, home: Path, more: str = "", authority: Authority | None = None
+) -> Iterator[Registry]:
     """A registry with its files in a directory; its images leave the engine with it.
 
     :param more: further lines of its configuration.
+    :param authority: it speaks TLS, with the certificate of that one; the engine does not verify it.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    tls = f", tls: {{certificate: {authority.certificate}, key: {authority.key}}}" if authority else ""
     (directory / "config.yml").write_text(
         "version: 0.1\n"
         f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n{more}"
+        f"http: {{addr: '127.0.0.1:{port}'{tls}}}\n{more}"
     )
     host = f"localhost:{port}"
     with (directory / "log").open("w") as log:
@@ -157,6 +169,15 @@ def runner_image() -> str:
     """The tool, for applications to begin FROM: ``migrator:runner``."""
     build("migrator:runner", "--target", "runner")
     return "migrator:runner"
+
+
+@pytest.fixture(scope="session")
+def buildkit(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Iterator[builder.BuildKit]:
+    """What a builder in a container needs, in the registry."""
+    image = registry.push(builder.find_image(), "base/buildkit:1")
+    generator = registry.push(builder.build_generator(), "base/sbom:1")
+    with builder.engine(tmp_path_factory.mktemp("engine")) as env:
+        yield builder.BuildKit(image, generator, env)
 
 
 @pytest.fixture

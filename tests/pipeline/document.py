@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -45,6 +46,7 @@ def shown(name: str, block: str) -> None:
 
 def normal(text: str) -> str:
     """The text without what differs from run to run."""
+    text = re.sub(r"\b[0-9a-f]{40}\b", "COMMIT", text)
     return readme.normal(re.sub(r"sha256:[0-9a-f]+…?", "sha256:D", text))
 
 
@@ -74,6 +76,18 @@ def _public(text: str, image: str, databases: dict[str, Database]) -> str:
     for database in databases.values():
         text = text.replace(database.name, "shop").replace(database.name.replace("_", "\\_"), "shop")
     return re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}", r"\1…", text)
+
+
+def console_block(name: str, image: str, run: Callable[[str], str]) -> str:
+    """The block of that name with what its commands print here.
+
+    :param image: stands for the name that the document gives it.
+    """
+    written = readme.written_blocks(DOCUMENT)[name]
+    commands = re.findall(r"^\$ ((?:.*\\\n)*.*)", written, re.MULTILINE)
+    assert commands, f"no commands in {name}"
+    told = [f"$ {command}\n{run(command.replace(NAME, image)).rstrip()}" for command in commands]
+    return readme.fenced(_public("\n".join(told), image, {}))
 
 
 def reference_blocks() -> dict[str, str]:
