@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 import yaml
 
 from tests.harness import REPOSITORY
+from tests.image.engine import PYTHON_IMAGE
+from tests.pipeline import builder
 from tests.pipeline.act import WORKFLOWS, Caller, Run, make_caller
+from tests.pipeline.builder import BuildKit
 from tests.pipeline.conftest import Registry
 
 pytestmark = pytest.mark.pipeline
@@ -78,7 +82,19 @@ def test_the_jobs_of_ci_are_the_targets_of_the_command_that_anyone_can_run(copie
     assert sorted(" ".join([*called, *more]).split()) == sorted([*by_default[1].split(), "test-pipeline"])
 
 
-def release(copied: Caller, registry: Registry, tag: str, changelog: str, *args: str) -> Run:
+# The engine's own builder, which makes no attestations.
+BY_THE_ENGINE = {"BUILDER": "default", "ATTESTATIONS": "false"}
+
+
+def release(
+    copied: Caller,
+    registry: Registry,
+    tag: str,
+    changelog: str,
+    *args: str,
+    variables: Mapping[str, str] = BY_THE_ENGINE,
+    **more: Any,
+) -> Run:
     copied.write(".github/workflows/ci.yml", NO_TESTS)
     entries = (REPOSITORY / "CHANGELOG.md").read_text()
     copied.write("CHANGELOG.md", entries.replace("## [Unreleased]", f"## [{changelog}]"))
@@ -89,17 +105,35 @@ def release(copied: Caller, registry: Registry, tag: str, changelog: str, *args:
         *ON_THIS_MACHINE,
         *args,
         payload={"ref": f"refs/tags/{tag}"},
-        variables={"REGISTRY": f"{registry.host}/Team"},
-        timeout=600,
+        variables={"REGISTRY": f"{registry.host}/Team", **variables},
+        timeout=1200,
+        **more,
     )
 
 
-def test_a_release_is_the_image_and_the_chart_of_one_version(copied: Caller, registry: Registry) -> None:
-    done = release(copied, registry, "v0.1.0", "0.1.0")
+def test_a_release_is_the_image_with_what_attests_it_and_the_chart_of_one_version(
+    copied: Caller, registry: Registry, buildkit: BuildKit
+) -> None:
+    registry.push(PYTHON_IMAGE, "library/python:3.13-slim-trixie")
+    copied.write("buildkitd.toml", builder.mirroring(registry.host))
+    made = {
+        "BUILDKIT_IMAGE": buildkit.image,
+        "BUILDKITD_CONFIG": "buildkitd.toml",
+        "DRIVER_OPTS": "network=host",
+    }
+    done = release(copied, registry, "v0.1.0", "0.1.0", variables=made, env=buildkit.env)
     assert done.returncode == 0, done.output
+    assert builder.removed(done, "release")
     name = f"{registry.host}/team"  # names of images are in lower case
     digest = registry.digest(f"{name}/migrator:0.1.0")
     assert f"FROM `{name}/migrator@{digest}`" in done.summary()
+    for target in ("runner", "job"):
+        image = f"{name}/migrator:0.1.0-{target}"
+        packages = builder.attested(image, "SBOM.SPDX")["packages"]
+        assert {"migrator", "alembic", "dpkg"} <= {package["name"] for package in packages}
+        assert builder.attested(image, "Provenance.SLSA")["buildDefinition"]["internalParameters"][
+            "buildConfig"
+        ]
     labels = json.loads(registry.crane("config", f"{name}/migrator:0.1.0-job"))["config"]["Labels"]
     assert labels["org.opencontainers.image.version"] == "0.1.0"
     assert labels["org.opencontainers.image.revision"] == copied.git("rev-parse", "HEAD")
