@@ -41,7 +41,7 @@ test-chart: $(STAMP) $(CHECKOV)/.made-from-lock ## the chart and the manifests: 
 test-cluster: $(STAMP) ## chart, manifests and the promotion by Helm on the cluster that KUBECONFIG names (docs/kubernetes.md)
 	$(RUN) -m pytest -n 2 --dist worksteal -m cluster tests/cluster tests/pipeline/test_promotion_by_helm.py $(ARGS)
 
-test-pipeline: $(STAMP) ## the workflows, really run: needs act, crane, cosign, docker-registry, actionlint and Docker
+test-pipeline: $(STAMP) ## the workflows, really run: needs act, crane, cosign, docker-registry, actionlint, Docker, and Go or TEST_BUILDKIT_IMAGE
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTEST) -m pipeline tests/pipeline $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types, import direction, workflows

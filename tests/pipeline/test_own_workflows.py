@@ -120,6 +120,7 @@ def test_a_release_is_the_image_with_what_attests_it_and_the_chart_of_one_versio
         "BUILDKIT_IMAGE": buildkit.image,
         "BUILDKITD_CONFIG": "buildkitd.toml",
         "DRIVER_OPTS": "network=host",
+        "SBOM_GENERATOR": buildkit.generator,
     }
     done = release(copied, registry, "v0.1.0", "0.1.0", variables=made, env=buildkit.env)
     assert done.returncode == 0, done.output
