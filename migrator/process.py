@@ -17,7 +17,7 @@ from migrator.errors import ConfigurationError, ExitCode, Interrupted, MigratorE
 from migrator.loading import load_settings
 from migrator.redaction import RedactingStream, Redactor
 from migrator.report import Report
-from migrator.report.output import discard
+from migrator.report.output import discard, on_github, without_commands
 from migrator.settings import Settings
 
 
@@ -224,7 +224,9 @@ def _set_apart(stream: TextIO) -> TextIO:
 
 @contextlib.contextmanager
 def _masked(process: Process) -> Iterator[None]:
-    masked = RedactingStream(process.stderr, process.redactor)
+    # What the project prints is no command to the runner, which migrator's own annotations are.
+    quote = without_commands if on_github(os.environ) else None
+    masked = RedactingStream(process.stderr, process.redactor, quote)
     stdout = sys.stdout
     sys.stdout = sys.stderr = masked
     apart = process.stdout is not stdout

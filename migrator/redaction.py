@@ -189,12 +189,15 @@ class RedactingStream(io.TextIOBase):
     but for an end that could be the beginning of a secret. Call :meth:`finish` when done: it shows what is
     still kept. The wrapped stream is never closed. What is written to the file descriptor itself (by a
     subprocess, say) does not pass here.
+
+    :param quote: what else is done to each text that is shown; it may be a part of a line.
     """
 
-    def __init__(self, stream: TextIO, redactor: Redactor) -> None:
+    def __init__(self, stream: TextIO, redactor: Redactor, quote: Callable[[str], str] | None = None) -> None:
         super().__init__()
         self._stream = stream
         self._redactor = redactor
+        self._quote = quote or str
         self._pending = ""
         # A signal handler may print while its own thread is inside write().
         self._lock = threading.RLock()
@@ -224,7 +227,7 @@ class RedactingStream(io.TextIOBase):
             self.flush()
             if self._pending:
                 text, self._pending = self._pending, ""
-                self._stream.write(self._redactor.redact_last(text))
+                self._stream.write(self._quote(self._redactor.redact_last(text)))
                 self._stream.flush()
 
     def close(self) -> None:
@@ -237,7 +240,7 @@ class RedactingStream(io.TextIOBase):
         length = self._redactor.complete_length(text)
         self._pending = self._pending[length:]
         if length:
-            self._stream.write(self._redactor.redact(text[:length]))
+            self._stream.write(self._quote(self._redactor.redact(text[:length])))
 
     def isatty(self) -> bool:
         return self._stream.isatty()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from migrator.errors import ExitCode, MigratorError
 from migrator.events import Notice, StepFinished, StepStarted
-from migrator.report.output import Output, colour_wanted, live_wanted, on_github
+from migrator.report.output import Output, colour_wanted, live_wanted, on_github, without_commands
 from migrator.report.safe import JsonObject, Redact, redacted, redacted_error
 from migrator.report.text import TextReport
 
@@ -89,12 +89,16 @@ class Report:
             events = JsonLinesReport(stderr, verbose=verbose, redact=redact)
             annotations = None if json_output else stdout
         else:
+
+            def shown(text: str) -> str:
+                return without_commands(redact(text)) if on_github(environ) else redact(text)
+
             events = TextReport(
                 stderr,
                 colour=colour_wanted(stderr, environ),
                 live=live_wanted(stderr, environ),
                 verbose=verbose,
-                redact=redact,
+                redact=shown,
             )
             annotations = stderr
         output = Output(stdout)

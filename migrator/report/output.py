@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Mapping
 from typing import TextIO
 
 ERASE_LINE = "\r\x1b[2K"
+_COMMAND = re.compile(r"^[^\S\n]*::|##\[", re.MULTILINE)
 
 
 def colour_wanted(stream: TextIO, environ: Mapping[str, str]) -> bool:
@@ -32,6 +34,14 @@ def live_wanted(stream: TextIO, environ: Mapping[str, str]) -> bool:
 def on_github(environ: Mapping[str, str]) -> bool:
     """Whether this process is a step of a GitHub workflow."""
     return environ.get("GITHUB_ACTIONS") == "true"
+
+
+def without_commands(text: str) -> str:
+    """``text`` with nothing in it that a GitHub runner takes for a command to itself.
+
+    It takes each line that begins with ``::``, after blanks, and ``##[`` anywhere (actions/runner, ActionCommand.cs).
+    """
+    return _COMMAND.sub(lambda found: f"{found[0][:-1]} {found[0][-1]}", text)
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -128,6 +128,25 @@ def test_the_json_log_ends_with_what_failed(project: MakeProject) -> None:
     assert lines_of(wrong)[-1]["error"]["kind"] == "configuration_error"
 
 
+TALKING = """
+print("::stop-commands::later")
+print("  ::add-mask::a", "b##[error]c")
+print("::debug::d")
+raise ValueError("one ##[error]two")
+"""
+
+
+def test_what_a_revision_says_is_no_command_to_githubs_runner(shop: Project) -> None:
+    shop.add_revision("c3", "b2", "; ".join(TALKING.strip().splitlines()), message="talk")
+    failed, _ = on_github(shop, "upgrade", env={})
+    for said in (": :stop-commands::later", ": :add-mask::a b## [error]c", "ValueError: one ## [error]two"):
+        assert said in failed.stderr, failed.output
+    commands = [line for line in failed.output.splitlines() if line.lstrip().startswith("::")]
+    assert [line.split(",")[0] for line in commands] == ["::error file=migrations/versions/c3_talk.py"]
+    here = shop.migrator("upgrade")
+    assert "\n::stop-commands::later\n" in here.stderr
+
+
 def on_github(shop: Project, *arguments: str, env: Mapping[str, str]) -> tuple[Completed, str]:
     summary = shop.path / "summary.md"
     summary.write_text("before\n")
