@@ -14,12 +14,16 @@ import secrets
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from tests import harness
 from tests.harness import Database, Project, Revision, Role, Server
+
+if TYPE_CHECKING:
+    from tests.servers.mariadb import MariaDBServer
 
 CONTAINER_IMAGE = "postgres:17"
 CONTAINER_DATA = "/var/lib/postgresql/data"
@@ -62,6 +66,26 @@ def server() -> Iterator[Server]:
             with _in_memory():
                 started = running.enter_context(embedded.postgres(options=SETTINGS))
             yield _with_a_short_hash(Server(started.url()))
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaDBServer]:
+    """A MariaDB as Debian starts it, performance_schema off; never stop it."""
+    from tests.servers import binaries
+    from tests.servers.mariadb import mariadb
+
+    with binaries.needed(), mariadb() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[MariaDBServer]:
+    """A MySQL as it comes, performance_schema on; never stop it."""
+    from tests.servers import binaries
+    from tests.servers.mysql import mysql
+
+    with binaries.needed(), mysql() as running:
+        yield running
 
 
 @contextlib.contextmanager

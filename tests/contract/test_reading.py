@@ -16,9 +16,7 @@ from migrator.database import bounded
 from migrator.dialects import Dialect, Elsewhere, ErrorKind, RawConnection, dialect_named, rows
 from migrator.dialects.unlocked import Unlocked
 from tests.harness import Database, Role, with_driver
-from tests.servers import binaries
-from tests.servers.mariadb import MariaDBServer, mariadb
-from tests.servers.mysql import mysql
+from tests.servers.mariadb import MariaDBServer
 
 TABLE = "versions"
 LIMIT_SECONDS = 1.0
@@ -117,18 +115,6 @@ WITH_DATABASES: dict[str, Make] = {
 IN_A_FILE: dict[str, Make] = {"sqlite": lambda request: on_a_file(dialect_named("sqlite"), request)}
 UNLOCKED: dict[str, Make] = {"unlocked": lambda request: on_a_file(Unlocked("sqlite"), request)}
 ALL = {**WITH_SCHEMAS, **WITH_DATABASES, **IN_A_FILE, **UNLOCKED}
-
-
-@pytest.fixture(scope="module")
-def mariadb_server() -> Iterator[MariaDBServer]:
-    with mariadb() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def mysql_server() -> Iterator[MariaDBServer]:
-    with binaries.needed(), mysql() as running:
-        yield running
 
 
 @pytest.fixture(params=ALL)

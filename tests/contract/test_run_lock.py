@@ -29,9 +29,7 @@ from migrator.errors import ExitCode, LockLost, RunLockTimeout
 from migrator.events import Event, LockWaiting, silent
 from migrator.lock import RunLock
 from tests.harness import Database, Server, create_database, drop_database, wait_until
-from tests.servers import binaries
-from tests.servers.mariadb import MariaDBDatabase, mariadb
-from tests.servers.mysql import mysql
+from tests.servers.mariadb import MariaDBDatabase, MariaDBServer, mariadb
 
 
 class Subject(Protocol):
@@ -270,9 +268,11 @@ def mariadb_databases() -> Iterator[tuple[MariaDBDatabase, MariaDBDatabase]]:
 
 
 @pytest.fixture(scope="module")
-def mysql_databases() -> Iterator[tuple[MariaDBDatabase, MariaDBDatabase]]:
-    with binaries.needed(), mysql() as server:
-        yield server.create_database("lock_1"), server.create_database("lock_2")
+def mysql_databases(mysql_server: MariaDBServer) -> Iterator[tuple[MariaDBDatabase, MariaDBDatabase]]:
+    made = mysql_server.create_database("lock_1"), mysql_server.create_database("lock_2")
+    yield made
+    for database in made:
+        mysql_server.drop_database(database.name)
 
 
 @pytest.fixture(scope="module")

@@ -65,20 +65,6 @@ def started(product: str, options: Mapping[str, str] = MappingProxyType({})) -> 
         yield running
 
 
-@pytest.fixture(scope="module")
-def mariadb_server() -> Iterator[MariaDBServer]:
-    """As Debian starts it, performance_schema off."""
-    with started("mariadb") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def mysql_server() -> Iterator[MariaDBServer]:
-    """As it comes, performance_schema on."""
-    with started("mysql") as running:
-        yield running
-
-
 @pytest.fixture
 def product() -> str:
     """Where a test runs that is not ``on_both``."""
@@ -87,7 +73,7 @@ def product() -> str:
 
 @pytest.fixture
 def server(product: str, request: pytest.FixtureRequest) -> MariaDBServer:
-    """One for the whole module: never stop it."""
+    """One for the whole session: never stop it."""
     running: MariaDBServer = request.getfixturevalue(f"{product}_server")
     return running
 

@@ -12,17 +12,16 @@ from migrator.errors import ExitCode
 from tests.acceptance.judging import refused
 from tests.acceptance.models import CUSTOMERS, FIRST, RENAMED, env_with, generated, shop, written
 from tests.harness import SYNC_ENV, Project, wait_until
-from tests.servers.mariadb import MariaDBDatabase, MariaDBServer, mariadb
+from tests.servers.mariadb import MariaDBDatabase, MariaDBServer
 
 SCRATCH = ("revision", "--autogenerate", "--scratch", "-m", "next")
 NOT_NULL_RENAMED = RENAMED.replace("sa.DateTime", "sa.DateTime, nullable=False")
 NOT_NULL_FIRST = FIRST.replace("sa.DateTime", "sa.DateTime, nullable=False")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MariaDBServer]:
-    with mariadb() as started:
-        yield started
+@pytest.fixture
+def server(mariadb_server: MariaDBServer) -> MariaDBServer:
+    return mariadb_server
 
 
 @pytest.fixture

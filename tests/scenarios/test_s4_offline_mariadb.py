@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 from tests.scenarios import clients
 from tests.scenarios.catalogs import reflected
 from tests.scenarios.shapes import TOOLS
 from tests.scenarios.test_s4 import HEAD, INI
 from tests.scenarios.test_s4_offline import BEFORE, Writer, ranges
-from tests.servers.mariadb import MariaDBServer, mariadb
-
-
-@pytest.fixture(scope="module")
-def mariadb_server() -> Iterator[MariaDBServer]:
-    with mariadb() as server:
-        yield server
+from tests.servers.mariadb import MariaDBServer
 
 
 @ranges
