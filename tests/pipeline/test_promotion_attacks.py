@@ -39,6 +39,10 @@ GH = """\
 #!/usr/bin/env bash
 [ "$1" = attestation ] || exit 1
 printf '%s\\n' "$*" >>DIRECTORY/asked
+if [ -s DIRECTORY/no ]; then
+  cat DIRECTORY/no >&2
+  exit 1
+fi
 case "$*" in
   *slsa*) cat DIRECTORY/provenance ;;
   *) cat DIRECTORY/records ;;
@@ -184,6 +188,40 @@ def test_another_image_that_github_has_a_signature_of_is_stopped(
     given = {"image": f"{shop.name}@{digest}", "signature": "github"}
     run = shop.promote_this(given, env=surroundings)
     stopped(run, "verify", "no valid signature", "signer", "refs/heads/main of example/shop")
+
+
+@pytest.mark.parametrize(
+    "no",
+    [
+        "expected SourceRepositoryRef to be refs/heads/main, got refs/heads/x",
+        "expected SourceRepositoryDigest to be 11, got 22",
+        "expected BuildSignerURI to match ^https://github.com/example/shop/, got https://github.com/x/",
+        "no attestations found",
+    ],
+)
+def test_what_github_refuses_is_no_outage(shop: Shop, image: str, tmp_path: Path, no: str) -> None:
+    digest = shop.publish(image)
+    surroundings = answers(shop, digest, tmp_path)
+    (tmp_path / "no").write_text(f"Error: {no}\n")
+    given = {"image": f"{shop.name}@{digest}", "signature": "github"}
+    run = shop.promote_this(given, env=surroundings)
+    stopped(run, "verify", "no valid signature", "signer", "refs/heads/main of example/shop")
+    assert no in run.said("verify")
+    assert shop.visits("prod") == 0
+
+
+def test_an_image_that_another_commit_left_under_this_ones_tag_is_built_anew_also_by_github(
+    shop: Shop, image: str, tmp_path: Path
+) -> None:
+    path = ".github/workflows/dispatched.yml"
+    here = "    with:\n      builder: default\n      attestations: false\n"
+    shop.caller.write(path, (shop.caller.path / path).read_text().replace("    with:\n", here))
+    shop.move(f"git-{shop.caller.commit()}", shop.publish(image))
+    surroundings = answers(shop, f"sha256:{'0' * 64}", tmp_path)
+    (tmp_path / "no").write_text("Error: expected SourceRepositoryDigest to be 11, got 22\n")
+    run = shop.promote_this({"name": shop.name, "signature": "github"}, env=surroundings)
+    assert "is no image that was built and signed for this commit" in run.said("image")
+    assert run.errors("image") == []
 
 
 def test_a_run_for_another_branch_is_told_that_its_signature_would_not_count(

@@ -53,7 +53,13 @@ def refused(ended: Completed, *words: str, code: int = 2) -> str:
 
 # By Helm
 
-RELEASED = {"CHART": "chart", "RELEASE": "shop", "NAMESPACE": "shop-prod", "KUBECONFIG": "kubeconfig", "TIMEOUT": "5s"}
+RELEASED = {
+    "CHART": "chart",
+    "RELEASE": "shop",
+    "NAMESPACE": "shop-prod",
+    "KUBECONFIG": "kubeconfig",
+    "TIMEOUT": "5s",
+}
 # What the API server tells: Jobs, pods, their log, events.
 KUBECTL = """\
 case "$*" in
