@@ -70,6 +70,8 @@ on:
       signature: {{type: string, default: cosign}}
       signer: {{type: string}}
       ref: {{type: string}}
+      settings: {{type: string}}
+      image-environment: {{type: string}}
       helm-chart: {{type: string}}
       helm-release: {{type: string}}
       helm-namespace: {{type: string, default: default}}
@@ -88,6 +90,8 @@ jobs:
       signature: ${{{{ inputs.signature }}}}
       signer: ${{{{ inputs.signer }}}}
       ref: ${{{{ inputs.ref }}}}
+      settings: ${{{{ inputs.settings }}}}
+      image-environment: ${{{{ inputs.image-environment }}}}
       helm-chart: ${{{{ inputs.helm-chart }}}}
       helm-release: ${{{{ inputs.helm-release }}}}
       helm-namespace: ${{{{ inputs.helm-namespace }}}}

@@ -307,6 +307,7 @@ def test_a_pull_request_of_a_fork_is_stopped_before_anything(shop: Shop) -> None
 
 
 GIVEN = "registry.example.com/shop/migrate@sha256:" + "0" * 64
+BY_HELM = {"helm-chart": "chart", "helm-release": "shop"}
 
 
 @pytest.mark.parametrize(
@@ -324,6 +325,16 @@ GIVEN = "registry.example.com/shop/migrate@sha256:" + "0" * 64
         ({"image": GIVEN, "environments": "prod", "after": "prod"}, ("prod", "twice")),
         ({"image": GIVEN, "environments": "dev, $(id)"}, ("$(id)", "letters")),
         ({"image": GIVEN, "helm-chart": "chart"}, ("helm-release",)),
+        (
+            {"image": GIVEN, **BY_HELM, "helm-chart": "oci://registry.example.com/charts/migrator:1.2"},
+            ("charts/migrator:1.2 has no digest", "oci://NAME@sha256:DIGEST"),
+        ),
+        (
+            {"image": GIVEN, **BY_HELM, "settings": "MIGRATOR_LOCK_TIMEOUT=5s"},
+            ("do not reach the Job", "helm-values", "settings.lock-timeout"),
+        ),
+        ({"image": f"@{GIVEN.partition('@')[2]}"}, ("contains a secret", "variable")),
+        ({"image": f"{GIVEN.partition('@')[0]}@"}, ("contains a secret", "variable")),
         ({"image": GIVEN, "signature": "pgp"}, ("pgp", "github", "cosign")),
     ],
 )

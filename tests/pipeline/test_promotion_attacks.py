@@ -252,9 +252,17 @@ def test_sql_does_not_break_out_of_the_plan(shop: Shop) -> None:
 def test_one_database_for_all_environments_is_refused(caller: Caller, registry: Registry, keys: Keys) -> None:
     shop = Shop(caller, registry, keys, {})
     given = {"name": "registry.example.com/shop", "environments": "dev, test"}
-    url = {"MIGRATOR_DATABASE_URL": "postgresql://owner@db/shop"}
+    for secret, words in (
+        ("MIGRATOR_DATABASE_URL", ("one database would be dev test", "in each GitHub environment")),
+        ("MIGRATOR_PLAN_DATABASE_URL", ("would be shown as dev test", "each GitHub environment NAME-plan")),
+    ):
+        url = {secret: "postgresql://owner@db/shop"}
+        run = shop.promote("dispatched.yml", event="workflow_dispatch", inputs=given, secrets=url)
+        message = stopped(run, "image", secret, *words, "shared-database")
+        assert "or of the GitHub environment" not in message
+    given["image-environment"] = "dev"
     run = shop.promote("dispatched.yml", event="workflow_dispatch", inputs=given, secrets=url)
-    stopped(run, "image", "one database would be dev test", "in each GitHub environment", "shared-database")
+    stopped(run, "image", "or of the GitHub environment dev, which must be one of its own")
 
 
 EMPTY = """\
