@@ -123,6 +123,11 @@ def test_a_plan_that_docker_cannot_start_says_where_to_look(shop: Shop, image: s
     run = shop.promote_this({"image": f"{shop.name}@{digest}"})
     stopped(run, "plan", "docker run ended with 125", "input network")
     assert "no-such-network" in run.said("plan")
+    # Without a plan it is the migration that says so.
+    run = shop.promote_this({"image": f"{shop.name}@{digest}"}, secrets={PLAN: ""})
+    stopped(run, "migrate", "ended with 125", "input network", "Nothing was changed")
+    assert "no-such-network" in run.said("migrate")
+    assert "could not start the image in prod" in run.summary("migrate")
 
 
 # Programs of the runner

@@ -13,14 +13,25 @@ from typing import Any
 import pytest
 
 from tests.harness import Completed
+from tests.pipeline.conftest import Keys, Registry
+from tests.pipeline.test_promotion import image
 from tests.pipeline.test_promotion_attacks import instead_of
 from tests.pipeline.test_promotion_form import step_of
 
 pytestmark = pytest.mark.pipeline
+__all__ = ["image"]
 
 DIGEST, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 NAME = "registry.example.com/shop/migrate"
 Step = Callable[..., Completed]
+AGAIN = "Ask again whether the environment before is at this digest"
+COSIGN_2 = """\
+if [ "$1" = signing-config ]; then
+  echo 'Error: unknown command "signing-config" for "cosign"' >&2
+  exit 1
+fi
+exec REAL "$@"
+"""
 
 
 @pytest.fixture
@@ -31,7 +42,7 @@ def step(tmp_path: Path) -> Step:
         path = {}
         for program, script in scripts.items():
             path = instead_of(program, f"#!/usr/bin/env bash\n{script}", tmp_path / "bin")
-        files = {"GITHUB_STEP_SUMMARY": tmp_path / "summary.md", "GITHUB_OUTPUT": tmp_path / "output"}
+        files = {"GITHUB_STEP_SUMMARY": tmp_path / "step.md", "GITHUB_OUTPUT": tmp_path / "output"}
         given = {"RUNNER_TEMP": str(tmp_path), "NAME": NAME, "DIGEST": DIGEST, "ENVIRONMENT": "prod"}
         given |= {name: str(file) for name, file in files.items()}
         return step_of(name, given | path | dict(env)).wait(60)
@@ -49,6 +60,113 @@ def refused(ended: Completed, *words: str, code: int = 2) -> str:
     for word in words:
         assert word in message, message
     return message
+
+
+# What was true before the approval
+
+
+def test_a_promotion_that_was_overtaken_while_it_waited_for_its_approval_is_stopped(
+    step: Step, registry: Registry, image: str
+) -> None:
+    name = f"{registry.host}/overtaken-while-it-waited/migrate"
+    registry.crane("copy", image, f"{name}:test")
+    this, other = image.partition("@")[2], registry.another(image, name).partition("@")[2]
+    given = {"NAME": name, "DIGEST": this, "AFTER": "test"}
+    still = step(AGAIN, given)
+    assert (still.returncode, still.stdout) == (0, ""), still.output
+    registry.crane("tag", f"{name}@{other}", "test")
+    told = refused(
+        step(AGAIN, given), f"test is at {other}, no longer at {this}", "Nothing was changed in prod"
+    )
+    assert "overtaken by another promotion" in told
+    refused(step(AGAIN, {**given, "AFTER": "dev"}), "dev is at no digest")
+
+
+def test_a_registry_that_does_not_answer_after_the_approval_stops_the_promotion(step: Step) -> None:
+    ended = step(AGAIN, {"NAME": "localhost:1/shop/migrate", "AFTER": "test"})
+    refused(
+        ended, "The registry does not tell what localhost:1/shop/migrate:test is", "Run the failed jobs again"
+    )
+    assert "connection refused" in ended.stderr
+
+
+def test_a_cosign_that_could_not_sign_is_refused_before_anything_is_migrated(step: Step, keys: Keys) -> None:
+    given = {
+        "PLACE": "the GitHub environment prod",
+        "COSIGN_PUBLIC_KEY": keys.public,
+        "COSIGN_PRIVATE_KEY": keys.private,
+        "COSIGN_PASSWORD": keys.password,
+    }
+    assert step("Check the key", given).returncode == 0
+    ended = step("Check the key", given, cosign=COSIGN_2)
+    refused(ended, "This cosign is too old", "cosign 3", "cosign-image", "Nothing was changed")
+
+
+# Docker
+
+
+ON_THE_RUNNER = {
+    "GITHUB_RUN_ID": "4711",
+    "SETTINGS": "",
+    "CONTEXT": ".",
+    "NETWORK": "host",
+    "MIGRATOR_DATABASE_URL": "postgresql://owner@db/shop",
+}
+
+
+def test_an_image_that_cannot_be_pulled_is_told_before_it_migrates(step: Step, tmp_path: Path) -> None:
+    ended = step("Migrate", {**ON_THE_RUNNER, "NAME": "localhost:1/shop/migrate"})
+    refused(ended, "could not pull localhost:1/shop/migrate@", "REGISTRY_PASSWORD", "Nothing was changed")
+    assert "could not pull" in (tmp_path / "step.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (125, ("could not start the image in prod", "input network")),
+        (126, ("entry point", "docs/docker.md")),
+        (127, ("no migrator in", "docs/docker.md")),
+        (137, ("killed", "out of memory", "rolls an open transaction back")),
+    ],
+)
+def test_an_end_that_migrator_has_not_told_itself_is_told_with_its_cause(
+    step: Step, tmp_path: Path, code: int, words: tuple[str, ...]
+) -> None:
+    ended = step("Migrate", ON_THE_RUNNER, docker=f'if [ "$1" = run ]; then exit {code}; fi\n')
+    refused(ended, *words, code=code)
+    assert "### prod: stopped" in (tmp_path / "step.md").read_text()
+
+
+def test_an_end_that_migrator_has_told_is_not_told_again(step: Step) -> None:
+    told = 'if [ "$1" = run ]; then echo "### a migration failed" >>"$RUNNER_TEMP/summary.md"; exit 137; fi\n'
+    ended = step("Migrate", ON_THE_RUNNER, docker=told)
+    assert (ended.returncode, "::error" in ended.stdout) == (137, False), ended.output
+
+
+def test_a_network_of_another_container_comes_with_its_host_name(step: Step) -> None:
+    written = 'if [ "$1" = run ]; then printf "%s\\n" "$@"; fi\n'
+    for network, named in (("host", True), ("container:db", False)):
+        ended = step("Migrate", {**ON_THE_RUNNER, "NETWORK": network}, docker=written)
+        assert ended.returncode == 0, ended.output
+        assert network in ended.stdout.splitlines()
+        assert ("--hostname" in ended.stdout.splitlines()) == named
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(3, ("is not where this image wants it",)), (10, ("could not be asked", "ended with 10"))],
+)
+def test_a_database_that_is_elsewhere_after_the_migration_is_shown_where_it_stands(
+    step: Step, tmp_path: Path, code: int, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "settings.env").touch()
+    answer = f'echo \'{{"targets": [{{"at": ["f9"]}}]}}\'\necho ::error::forged >&2\nexit {code}\n'
+    ended = step("Verify", ON_THE_RUNNER, docker=answer)
+    refused(ended, *words)
+    before, _, rest = ended.stdout.partition('{"targets": [{"at": ["f9"]}]}')
+    token = before.strip().removeprefix("::stop-commands::")
+    assert len(token) == 32
+    assert rest.strip().startswith(f"::{token}::")
 
 
 # By Helm
@@ -96,7 +214,7 @@ def test_an_upgrade_that_fails_after_its_migration_stops_the_promotion_and_says_
     message = refused(ended, "The migration was done", "helm upgrade of shop in shop-prod", code=1)
     assert "delete job" not in message
     assert "Deployment/shop-prod/shop-web not ready" in ended.stderr
-    for told in (ended.stdout, (tmp_path / "summary.md").read_text()):
+    for told in (ended.stdout, (tmp_path / "step.md").read_text()):
         assert "Readiness probe failed: refused" in told
 
 
