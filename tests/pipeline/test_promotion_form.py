@@ -111,6 +111,7 @@ def sleeping(
             "DIGEST": registry.digest(tag),
             "SETTINGS": "",
             "NETWORK": "host",
+            "CONTEXT": ".",
             "MIGRATOR_DATABASE_URL": database.url,
         }
         step = step_of("Migrate", env)
