@@ -229,6 +229,9 @@ def test_a_database_that_is_ahead_is_told_before_the_approval(
     run = shop.promote_this(chosen, secrets={"MIGRATOR_PLAN_DATABASE_URL": url})
     stopped(run, "plan", "ahead", "f9", "MIGRATOR_ALLOW_AHEAD")
     assert not any(job.endswith("migrate") for job in run.jobs())
+    run = shop.promote_this(chosen | BY_HELM, secrets={"MIGRATOR_PLAN_DATABASE_URL": url})
+    message = stopped(run, "plan", "ahead", "settings.allow-ahead", "helm-values", "prod-plan")
+    assert "input settings" not in message
 
     # Without a URL for the plan it is the migration that stops, and says it in its own words.
     run = shop.promote_this(chosen, secrets={"MIGRATOR_PLAN_DATABASE_URL": ""})
