@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +93,13 @@ def release(
     changelog: str,
     *args: str,
     variables: Mapping[str, str] = BY_THE_ENGINE,
+    before: Callable[[str], object] = str,
     **more: Any,
 ) -> Run:
     copied.write(".github/workflows/ci.yml", NO_TESTS)
     entries = (REPOSITORY / "CHANGELOG.md").read_text()
     copied.write("CHANGELOG.md", entries.replace("## [Unreleased]", f"## [{changelog}]"))
-    copied.commit("a release")
+    before(copied.commit("a release"))
     copied.git("tag", tag)
     return copied.act(
         "release.yml",
@@ -140,6 +141,32 @@ def test_a_release_is_the_image_with_what_attests_it_and_the_chart_of_one_versio
     assert labels["org.opencontainers.image.revision"] == copied.git("rev-parse", "HEAD")
     chart = json.loads(registry.crane("manifest", f"{name}/charts/migrator:0.1.0"))
     assert chart["config"]["mediaType"] == "application/vnd.cncf.helm.config.v1+json"
+
+
+def test_a_release_takes_no_image_that_somebody_put_where_it_would_find_its_own(
+    copied: Caller, registry: Registry
+) -> None:
+    image = f"{registry.host}/stranger/migrator"
+    foreign = f"{image}:foreign"
+    registry.crane("append", "--new_tag", foreign, "--new_layer", str(copied.write("layer.tar", "")))
+    done = release(
+        copied,
+        registry,
+        "v0.1.0",
+        "0.1.0",
+        variables={**BY_THE_ENGINE, "REGISTRY": f"{registry.host}/stranger"},
+        before=lambda commit: [
+            registry.crane("tag", foreign, f"{target}-git-{commit}") for target in ("runner", "job")
+        ],
+    )
+    assert done.returncode == 0, done.output
+    commit = copied.git("rev-parse", "HEAD")
+    for target in ("runner", "job"):
+        tag = f"{image}:0.1.0-{target}"
+        entries = [entry["digest"] for entry in json.loads(registry.crane("manifest", tag))["manifests"]]
+        assert registry.digest(foreign) not in entries
+        labels = json.loads(registry.crane("config", tag))["config"]["Labels"]
+        assert labels["org.opencontainers.image.revision"] == commit
 
 
 def test_a_release_that_was_published_from_another_commit_stays(copied: Caller, registry: Registry) -> None:
