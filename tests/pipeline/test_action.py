@@ -20,7 +20,7 @@ import pytest
 from migrator.cli import cli
 from tests import harness
 from tests.harness import Database, Revision, table_revisions, wait_until, write_project
-from tests.image.engine import Owned
+from tests.image.engine import Owned, docker
 from tests.pipeline.act import Caller, make_caller
 from tests.pipeline.action import (
     ACTION,
@@ -424,6 +424,33 @@ def test_a_tag_is_taken_where_that_was_asked_for(caller: Caller, images: Images,
         caller, Step(images.tagged["good"], {"allow-tag": "true"}, DATABASE), secrets=url_of(database)
     )
     assert (ended.outcome, ended.outputs["current"]) == ("success", "b2")
+
+
+def test_a_tag_that_moved_in_the_registry_is_pulled_again(
+    caller: Caller, images: Images, database: Database, registry: Registry
+) -> None:
+    older, newer = images.named["older"], images.named["good"]
+    tag = f"{registry.host}/moved:main"
+    registry.crane("copy", older, tag)
+    docker("pull", "--quiet", tag)
+    registry.crane("copy", newer, tag)
+    (ended,) = take(caller, Step(tag, {"allow-tag": "true"}, DATABASE), secrets=url_of(database))
+    assert (ended.outcome, ended.outputs["current"]) == ("success", "b2"), ended.said
+    assert re.search(rf"^image +{registry.host}/moved@{newer.rpartition('@')[2]}$", ended.said, re.MULTILINE)
+
+
+def test_a_tag_that_no_registry_answers_for_is_taken_from_this_machine_with_a_warning(
+    caller: Caller, images: Images, database: Database
+) -> None:
+    tag = "localhost:1/shop:main"
+    docker("tag", images.tagged["good"], tag)
+    try:
+        (ended,) = take(caller, Step(tag, {"allow-tag": "true"}, DATABASE), secrets=url_of(database))
+    finally:
+        docker("image", "rm", tag)
+    assert (ended.outcome, ended.outputs["current"]) == ("success", "b2"), ended.said
+    warnings = [line["arg"] for line in ended.run.lines if line.get("command") == "warning"]
+    assert any("could not pull" in warning and "may be an older one" in warning for warning in warnings)
 
 
 def test_a_forks_pull_request_is_told_that_it_gets_no_secrets(caller: Caller) -> None:

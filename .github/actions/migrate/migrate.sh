@@ -35,6 +35,11 @@ tell() {
   fi
 }
 
+warn() {
+  printf 'warning   %s\n' "$1" >&2
+  printf '::warning title=migrate::%s\n' "$(escaped "$1")"
+}
+
 # finish CODE: the outputs, and the end.
 finish() {
   {
@@ -131,15 +136,19 @@ check_inputs() {
   check_image
 }
 
-check_image() {
+by_digest() {
   local digest='^[^[:space:]@]+@sha256:[0-9a-f]{64}$'
+  [[ $INPUT_IMAGE =~ $digest ]]
+}
+
+check_image() {
   case $INPUT_IMAGE in
     local) return ;;
     '') refuse 'the input image is empty' \
       'Set it to NAME@sha256:… (docker build and push say the digest), or to local. If it comes from an output of another job, that output is empty: does the job name it in outputs, and is it in needs?' ;;
     -*) refuse "the input image is '$INPUT_IMAGE'" 'Set it to NAME@sha256:….' ;;
   esac
-  if ! [[ $INPUT_IMAGE =~ $digest ]] && [ "$INPUT_ALLOW_TAG" = false ]; then
+  if ! by_digest && [ "$INPUT_ALLOW_TAG" = false ]; then
     refuse "the image '$INPUT_IMAGE' is not named by its digest" \
       "Set the input image to NAME@sha256: and 64 hexadecimal digits: only then every environment runs what was tested. 'docker buildx imagetools inspect NAME:TAG' says the digest. If the tag is meant, set allow-tag: true."
   fi
@@ -279,7 +288,10 @@ in_image() {
       options+=(--mount "$(mount "$value" "$value" readonly)")
     fi
   done
-  if ! docker image inspect "$INPUT_IMAGE" >/dev/null 2>&1; then
+  # What a tag means can have changed since this machine pulled it; a digest means the same for ever.
+  local there='' found
+  ! docker image inspect "$INPUT_IMAGE" >/dev/null 2>&1 || there=yes
+  if [ -z "$there" ] || ! by_digest; then
     attended docker pull --quiet "$INPUT_IMAGE" >/dev/null || code=$?
     if [ "$code" -gt 128 ]; then
       tell "$code" 'stopped while the image was pulled' 'Run it again. Nothing was changed.'
@@ -288,14 +300,25 @@ in_image() {
       tell 125 'no Docker Engine answers' \
         'Use a runner that has one (ubuntu-latest), or install migrator in this job and set the input image to local. What Docker said stands above. Nothing was changed.'
       finish 125
+    elif [ "$code" -ne 0 ] && [ -n "$there" ]; then
+      warn "Docker could not pull the image '$INPUT_IMAGE', and this goes on with the one of that name on this runner, which may be an older one. What Docker said stands above."
     elif [ "$code" -ne 0 ]; then
       tell 125 "Docker could not pull the image '$INPUT_IMAGE'" \
         'What Docker said stands above. Log in before this step where the registry wants it (docker login; for ghcr.io the job needs permissions: packages: read), and compare the name and the digest with those that were pushed. Nothing was changed.'
       finish 125
     fi
   fi
-  printf 'image     %s\n' "$INPUT_IMAGE" >&2
-  migrator=(docker run "${options[@]}" "$INPUT_IMAGE")
+  name=$INPUT_IMAGE
+  if ! by_digest; then
+    # By the digest from here on: another job of this machine could pull the tag anew. What was only built here has none.
+    [[ ${name##*/} != *:* ]] || name=${name%:*}
+    found=$(docker image inspect --format '{{json .RepoDigests}}' "$INPUT_IMAGE" |
+      jq --raw-output --arg name "$name@" '. // [] | (map(select(startswith($name))) + .)[0] // empty')
+    name=${found:-$INPUT_IMAGE}
+    [ -n "$found" ] || warn "the image '$INPUT_IMAGE' has no digest: it was built on this runner and comes from no registry."
+  fi
+  printf 'image     %s\n' "$name" >&2
+  migrator=(docker run "${options[@]}" "$name")
 }
 
 installed() {
