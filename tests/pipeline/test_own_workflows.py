@@ -94,18 +94,21 @@ def release(
     *args: str,
     variables: Mapping[str, str] = BY_THE_ENGINE,
     before: Callable[[str], object] = str,
+    merged: bool = True,
     **more: Any,
 ) -> Run:
     copied.write(".github/workflows/ci.yml", NO_TESTS)
     entries = (REPOSITORY / "CHANGELOG.md").read_text()
     copied.write("CHANGELOG.md", entries.replace("## [Unreleased]", f"## [{changelog}]"))
     before(copied.commit("a release"))
+    if merged:
+        copied.git("update-ref", "refs/remotes/origin/main", "HEAD")
     copied.git("tag", tag)
     return copied.act(
         "release.yml",
         *ON_THIS_MACHINE,
         *args,
-        payload={"ref": f"refs/tags/{tag}"},
+        payload={"ref": f"refs/tags/{tag}", "repository": {"default_branch": "main"}},
         variables={"REGISTRY": f"{registry.host}/Team", **variables},
         timeout=1200,
         **more,
@@ -139,6 +142,8 @@ def test_a_release_is_the_image_with_what_attests_it_and_the_chart_of_one_versio
     labels = json.loads(registry.crane("config", f"{name}/migrator:0.1.0-job"))["config"]["Labels"]
     assert labels["org.opencontainers.image.version"] == "0.1.0"
     assert labels["org.opencontainers.image.revision"] == copied.git("rev-parse", "HEAD")
+    chart_digest = registry.digest(f"{name}/charts/migrator:0.1.0")
+    assert f"`oci://{name}/charts/migrator@{chart_digest}`" in done.summary()
     chart = json.loads(registry.crane("manifest", f"{name}/charts/migrator:0.1.0"))
     assert chart["config"]["mediaType"] == "application/vnd.cncf.helm.config.v1+json"
 
@@ -193,6 +198,15 @@ def test_a_release_that_the_files_know_nothing_of_publishes_nothing(
     done = release(copied, registry, tag, changelog)
     assert done.returncode != 0, done.output
     assert told in done.errors(), done.output
+    assert done.jobs() == [job for job in done.jobs() if "version" in job], done.jobs()
+
+
+def test_a_tag_on_a_commit_that_nobody_merged_publishes_nothing(copied: Caller, registry: Registry) -> None:
+    copied.git("update-ref", "refs/remotes/origin/main", "HEAD")
+    done = release(copied, registry, "v0.1.0", "0.1.0", merged=False)
+    assert done.returncode != 0, done.output
+    (error,) = done.errors()
+    assert error.startswith("v0.1.0 is at a commit that is not on main."), done.output
     assert done.jobs() == [job for job in done.jobs() if "version" in job], done.jobs()
 
 
