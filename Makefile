@@ -76,7 +76,8 @@ readme: $(STAMP) ## write what the program prints into the README
 chart: $(STAMP) ## write the chart's schema, the tables of its README and its exit codes anew
 	$(RUN) -m tests.chart.generate
 
-LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+# --only-binary: a source distribution would be built, and so run, only to be read.
+LOCK := uv pip compile --only-binary :all: --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
   --custom-compile-command "make lock" --quiet
 IMAGE_EXTRAS := psycopg asyncpg mysql aiomysql
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.harness import REPOSITORY
+from tests.harness import REPOSITORY, Completed
 from tests.image.engine import PYTHON_IMAGE
 from tests.pipeline import builder
-from tests.pipeline.act import WORKFLOWS, Caller, Run, make_caller
+from tests.pipeline.act import WORKFLOWS, Caller, Run, make_caller, run
 from tests.pipeline.builder import BuildKit
 from tests.pipeline.conftest import Registry
 
@@ -172,6 +172,8 @@ def test_a_release_takes_no_image_that_somebody_put_where_it_would_find_its_own(
         assert registry.digest(foreign) not in entries
         labels = json.loads(registry.crane("config", tag))["config"]["Labels"]
         assert labels["org.opencontainers.image.revision"] == commit
+    chart = registry.digest(f"{registry.host}/stranger/charts/migrator:0.1.0")
+    assert f"`oci://{registry.host}/stranger/charts/migrator@{chart}`" in done.summary()
 
 
 def test_a_release_that_was_published_from_another_commit_stays(copied: Caller, registry: Registry) -> None:
@@ -208,6 +210,41 @@ def test_a_tag_on_a_commit_that_nobody_merged_publishes_nothing(copied: Caller, 
     (error,) = done.errors()
     assert error.startswith("v0.1.0 is at a commit that is not on main."), done.output
     assert done.jobs() == [job for job in done.jobs() if "version" in job], done.jobs()
+
+
+def test_newer_lock_files_replace_what_the_workflow_pushed_and_never_a_persons_commit(
+    tmp_path: Path, home: Path
+) -> None:
+    (step,) = [step for step in content("locks.yml")["jobs"]["lock"]["steps"] if step.get("id") == "push"]
+    origin = make_caller(tmp_path / "origin", home, names=())
+    origin.write("requirements.lock", "alembic==1\n")
+    origin.commit()
+
+    def push(version: int) -> Completed:
+        place = tmp_path / f"checkout{version}"
+        origin.git("clone", "--quiet", str(origin.path), str(place))
+        (place / "requirements.lock").write_text(f"alembic=={version}\n")
+        said = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        given = {"TOKEN": "unused", "BOT_EMAIL": step["env"]["BOT_EMAIL"], "BRANCH": "lock-files"}
+        return run(
+            *("bash", "-e", "-o", "pipefail", "-c", step["run"]),
+            cwd=place,
+            home=home,
+            env={**given, **said, "RUNNER_TEMP": str(tmp_path)},
+            check=False,
+        )
+
+    for version in (2, 3):
+        done = push(version)
+        assert done.returncode == 0, done.output
+        assert origin.git("show", "lock-files:requirements.lock") == f"alembic=={version}"
+    origin.git("switch", "--quiet", "lock-files")
+    persons = origin.commit("held back by a person")
+    origin.git("switch", "--quiet", "main")
+    refused = push(4)
+    assert refused.returncode != 0, refused.output
+    assert "is by developer@example.com, and would be lost" in refused.stdout
+    assert origin.git("rev-parse", "lock-files") == persons
 
 
 def test_the_page_for_maintainers_names_each_file_and_whatever_it_needs() -> None:
