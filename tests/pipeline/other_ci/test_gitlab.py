@@ -54,6 +54,18 @@ def test_nothing_is_verified_in_an_environment_or_planned_in_the_owners(jobs: di
         }
 
 
+def test_what_nobody_has_reviewed_shares_no_runner_with_a_job_that_has_a_credential(
+    jobs: dict[str, Any],
+) -> None:
+    default = yaml.safe_load(block("gitlab-ci"))["default"]["tags"]
+    by_runner: dict[str, set[str]] = {}
+    for name, job in jobs.items():
+        (tag,) = job.get("tags", default)
+        by_runner.setdefault(tag, set()).add(name)
+    assert {"revision"} in by_runner.values()
+    assert {"migrate:prod"} in by_runner.values()
+
+
 def test_only_prod_waits_for_a_person_and_holds_the_pipeline(jobs: dict[str, Any]) -> None:
     rules = {name: job["rules"] for name, job in jobs.items() if "rules" in job}
     manual = {name for name, given in rules.items() if any(rule.get("when") == "manual" for rule in given)}
