@@ -490,6 +490,9 @@ def test_no_revisions_says_what_is_wrong_with_each_place(tmp_path: Path) -> None
     text = only_problem(graph, ProblemKind.NO_REVISIONS)
     assert f"{tmp_path / 'empty'} holds no revision file" in text
     assert f"{tmp_path / 'missing'} does not exist" in text
+    assert (
+        "In a new project, migrator revision --autogenerate --scratch -m first writes the first one." in text
+    )
 
 
 def test_what_an_unread_file_could_explain_is_no_problem(tmp_path: Path) -> None:
