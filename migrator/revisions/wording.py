@@ -71,8 +71,10 @@ def _no_revisions(problem: GraphProblem) -> _Sentences:
     return (
         "there is no revision at all",
         details,
-        "Copy or mount the revision files there, or correct version_locations or script_location. In a new project, "
-        "migrator revision --autogenerate --scratch -m first writes the first one.",
+        (
+            "Copy or mount the revision files there, or correct version_locations or script_location. In a new "
+            "project, migrator revision --autogenerate --scratch -m first writes the first one."
+        ),
     )
 
 
