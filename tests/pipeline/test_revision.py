@@ -292,15 +292,15 @@ def test_a_pull_request_of_a_fork_is_told_its_revision_and_nothing_is_pushed(sho
 
 
 def test_without_a_server_for_disposable_databases_it_says_what_to_set(shop: Shop) -> None:
-    """The image has no PostgreSQL in it."""
+    """The image has no PostgreSQL in it; that is told before the image is pulled."""
     shop.scratch_url = ""
     shop.models(PAID)
     shop.push("Paid", branch="feature")
     run = shop.run()
     assert run.returncode != 0
     (error,) = run.errors()
-    assert "no PostgreSQL for a scratch database" in error
-    assert "MIGRATOR_SCRATCH_URL" in error
+    assert "image: there is no PostgreSQL in it for the disposable database. Set the input" in error
+    assert "the secret MIGRATOR_SCRATCH_URL" in error
 
 
 OTHERS = "requirements-dev.txt"
