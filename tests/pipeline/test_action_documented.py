@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,9 +79,11 @@ def test_the_second_one_migrates_only_where_something_is_pending(
     assert taken == [["plan", "migrate"], ["plan"]]
 
 
-def test_the_third_one_runs_what_is_installed(caller: Caller, database: Database) -> None:
-    write_project(caller.path / "backend", None, env=LIBPQ, revisions=table_revisions("a1", "b2"))
-    parts = parts_of(database.url)
+def checking(caller: Caller, database: Database) -> None:
+    """Write a project in ``backend`` and the third workflow, with the tool and the server of these tests."""
+    project = write_project(caller.path / "backend", None, env=LIBPQ, revisions=table_revisions("a1", "b2"))
+    project.write("models.py", MODELS)
+    parts, beside = parts_of(database.url), database.server.url_of("postgres")
     text = workflow("local")
     loaded = yaml.safe_load(text)
     for step in loaded["jobs"]["check"]["steps"]:
@@ -93,13 +98,72 @@ def test_the_third_one_runs_what_is_installed(caller: Caller, database: Database
                 "PGUSER": parts["user"],
                 "PGPASSWORD": parts["password"],
                 "PGDATABASE": parts["name"],
+                **({"MIGRATOR_SCRATCH_URL": beside} if "MIGRATOR_SCRATCH_URL" in step["env"] else {}),
             }
     caller.write(".github/workflows/try.yml", yaml.safe_dump(loaded, sort_keys=False))
+
+
+def test_the_third_one_runs_what_is_installed(caller: Caller, database: Database) -> None:
+    checking(caller, database)
     caller.commit()
     run = caller.act("try.yml", event="pull_request", payload={"pull_request": {"number": 1}})
     assert run.returncode == 0, run.output
-    assert "done      nothing is wrong" in run.said()
+    assert run.said().count("done      nothing is wrong") == 2
     assert database.revisions == ["b2"]
+
+
+def test_the_third_one_is_red_where_a_model_changed_without_a_revision(
+    caller: Caller, database: Database
+) -> None:
+    checking(caller, database)
+    caller.write(
+        "backend/models.py", MODELS + 'sa.Table("c3", target_metadata, sa.Column("id", sa.Integer))\n'
+    )
+    caller.commit()
+    run = caller.act("try.yml", event="pull_request", payload={"pull_request": {"number": 1}})
+    assert run.returncode != 0, run.output
+    assert "exit      3 the answer to a check is no" in run.said()
+    assert database.revisions == ["b2"]
+
+
+def test_the_third_one_installs_a_wheel_that_lies_in_the_project(tmp_path: Path) -> None:
+    """pip looks for ./vendor in the folder where it runs, not in that of the requirements."""
+    vendor = tmp_path / "backend" / "vendor"
+    vendor.mkdir(parents=True)
+    information = "shop_tools-1.0.dist-info"
+    with zipfile.ZipFile(vendor / "shop_tools-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{information}/METADATA", "Metadata-Version: 2.1\nName: shop-tools\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{information}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        wheel.writestr(f"{information}/RECORD", "")
+    (tmp_path / "backend" / "requirements.txt").write_text("./vendor/shop_tools-1.0-py3-none-any.whl\n")
+    steps = yaml.safe_load(workflow("local"))["jobs"]["check"]["steps"]
+    (script,) = [step["run"] for step in steps if "run" in step]
+    environment = {**os.environ, "GITHUB_PATH": str(tmp_path / "path"), "PIP_NO_INDEX": "1"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(tmp_path.glob(f".venv/lib/*/site-packages/{information}"))
+    assert (tmp_path / "path").read_text() == f"{tmp_path}/.venv/bin\n"
+
+
+def test_the_login_of_the_page_is_one_of_a_job(tmp_path: Path) -> None:
+    found = re.fullmatch(r"```yaml\n(.*?)```\n", BLOCKS["login"], re.DOTALL)
+    assert found
+    file = tmp_path / ".github" / "workflows" / "login.yml"
+    file.parent.mkdir(parents=True)
+    job = "on: workflow_dispatch\npermissions: {}\njobs:\n  login:\n    runs-on: ubuntu-latest\n"
+    file.write_text(f"name: login\n{job}{found[1]}")
+    check("actionlint", file)
+    check("zizmor", "--offline", "--no-progress", file)
 
 
 @pytest.mark.parametrize("block", WORKFLOWS)
@@ -114,7 +178,7 @@ def test_actionlint_and_zizmor_find_nothing_in_a_workflow_of_the_page(tmp_path: 
 
 
 def test_no_workflow_of_the_page_is_left_untested() -> None:
-    assert DOCUMENT.read_text().count("```yaml") == len(WORKFLOWS)
+    assert DOCUMENT.read_text().count("```yaml") == len((*WORKFLOWS, "login"))
 
 
 def described(value: str) -> str:
@@ -142,8 +206,16 @@ def test_the_refusals_of_the_page_are_those_of_the_action() -> None:
     assert [row[1] for row in rows if row and row[1] not in said] == []
 
 
+MODELS = """\
+import sqlalchemy as sa
+
+target_metadata = sa.MetaData()
+for name in ("a1", "b2"):
+    sa.Table(f"t_{name}", target_metadata, sa.Column("id", sa.Integer, primary_key=True))
+"""
 LIBPQ = """\
 from alembic import context
+from models import target_metadata
 from sqlalchemy import create_engine, pool
 
 if context.is_offline_mode():
@@ -153,7 +225,7 @@ if context.is_offline_mode():
 else:
     engine = create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
     with engine.connect() as connection:
-        context.configure(connection=connection)
+        context.configure(connection=connection, target_metadata=target_metadata)
         with context.begin_transaction():
             context.run_migrations()
 """
