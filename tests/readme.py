@@ -50,6 +50,25 @@ def fenced(text: str, language: str = "console") -> str:
     return f"```{language}\n{text.rstrip()}\n```\n"
 
 
+def unfenced(block: str, language: str = r"\w+") -> str:
+    """The text in the fence that a block is.
+
+    :param language: a pattern of the language that the fence must name.
+    """
+    found = re.fullmatch(rf"```{language}\n(.*?)```\n", block, re.DOTALL)
+    assert found, block
+    return found[1]
+
+
+def shown(document: Path, name: str, block: str, normal: Callable[[str], str] = normal) -> None:
+    """Compare a block with what stands in the document, or write it there (``WRITE_DOCUMENTS=1``)."""
+    if os.environ.get("WRITE_DOCUMENTS") == "1":
+        write_into(document, {name: block})
+    assert normal(written_blocks(document)[name]) == normal(block), (
+        "WRITE_DOCUMENTS=1 make test-pipeline writes it anew"
+    )
+
+
 def demo_block() -> str:
     """Two runners at the same moment, and the status: what ``make demo`` shows after its preparation."""
     shown = harness.run_migrator("demo", cwd=harness.REPOSITORY, timeout=120, check=True).stdout

@@ -17,7 +17,7 @@ from tests.harness import REPOSITORY, Completed, Database, Role, create_role, qu
 from tests.harness import table_revisions as line
 from tests.image.engine import Owned, Postgres, build, docker, inspect, python_in, run
 from tests.image.mirror import Authority, make_authority
-from tests.readme import written_blocks
+from tests.readme import unfenced, written_blocks
 
 pytestmark = pytest.mark.image
 
@@ -37,9 +37,7 @@ TLS_SERVER = (
 
 def text_of(block: str) -> str:
     """A block without its fence."""
-    found = re.fullmatch(r"```\w+\n(.*?)```\n", BLOCKS[block], re.DOTALL)
-    assert found, block
-    return found[1]
+    return unfenced(BLOCKS[block])
 
 
 def script(block: str) -> str:

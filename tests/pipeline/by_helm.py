@@ -33,12 +33,7 @@ VALUES = {"database": {"existingSecret": SECRET}}
 
 def role() -> dict[str, Any]:
     """The Role of docs/pipeline.md."""
-    text = (
-        readme.written_blocks(document.DOCUMENT)["role"]
-        .removeprefix("```yaml\n")
-        .rstrip()
-        .removesuffix("```")
-    )
+    text = readme.unfenced(readme.written_blocks(document.DOCUMENT)["role"], "yaml")
     found: dict[str, Any] = yaml.safe_load(text)
     return found
 

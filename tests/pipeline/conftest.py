@@ -206,10 +206,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
 @pytest.fixture(scope="session")
 def tool(registry: Registry, runner_image: str) -> str:
     """The image with the tool, by its digest."""
-    name = f"{registry.host}/shop:dev"
-    docker("tag", runner_image, name)
-    docker("push", "--quiet", name)
-    return f"{registry.host}/shop@{registry.digest(name)}"
+    return registry.push(runner_image, "shop:dev")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -31,17 +30,13 @@ _SHOWN = {
 
 def workflow(name: str) -> str:
     """A workflow of the document, calling the copy in the repository that it lies in, as the tests can run it."""
-    found = re.search(r"```yaml\n(.*?)```", readme.written_blocks(DOCUMENT)[name], re.DOTALL)
-    assert found, f"no workflow {name} in {DOCUMENT}"
-    return _CALLED.sub(r"uses: ./.github/workflows/\1", found[1])
+    text = readme.unfenced(readme.written_blocks(DOCUMENT)[name], "yaml")
+    return _CALLED.sub(r"uses: ./.github/workflows/\1", text)
 
 
 def shown(name: str, block: str) -> None:
     """Compare a block with what stands in the document, or write it there."""
-    if os.environ.get("WRITE_DOCUMENTS") == "1":
-        readme.write_into(DOCUMENT, {name: block})
-    written = readme.written_blocks(DOCUMENT)[name]
-    assert normal(written) == normal(block), "WRITE_DOCUMENTS=1 make test-pipeline writes it anew"
+    readme.shown(DOCUMENT, name, block, normal)
 
 
 def normal(text: str) -> str:

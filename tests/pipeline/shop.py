@@ -100,6 +100,19 @@ jobs:
     secrets: inherit
 """
 """What is there already, by its digest."""
+ONE_ENVIRONMENT = f"""\
+name: one environment
+on: push
+permissions: {{}}
+jobs:
+  promote:
+    permissions: {_PERMISSIONS}
+    uses: ./.github/workflows/promote-environment.yml
+    with:
+      environment: prod
+      signature: cosign
+"""
+"""As promote.yml calls it; what else it is given stands behind it."""
 
 
 @dataclass

@@ -20,7 +20,7 @@ from tests.pipeline.act import Caller
 from tests.pipeline.action import ACTION, DOCKERFILE, pushed, url_of
 from tests.pipeline.conftest import Registry
 from tests.pipeline.test_checkers import check
-from tests.readme import written_blocks
+from tests.readme import unfenced, written_blocks
 
 pytestmark = pytest.mark.pipeline
 
@@ -31,9 +31,9 @@ WORKFLOWS = ("upgrade", "plan", "local")
 
 def workflow(block: str) -> str:
     """A workflow of the page, with the action of this repository."""
-    found = re.fullmatch(r"```yaml\n(.*?)```\n", BLOCKS[block], re.DOTALL)
-    assert found, block
-    text = found[1].replace("OWNER/migrator/.github/actions/migrate@COMMIT", "./.github/actions/migrate")
+    text = unfenced(BLOCKS[block], "yaml").replace(
+        "OWNER/migrator/.github/actions/migrate@COMMIT", "./.github/actions/migrate"
+    )
     loaded = yaml.safe_load(text)
     loaded = {"on": loaded.pop(True), **loaded}  # YAML 1.1 takes on for a truth value
     for job in loaded["jobs"].values():
@@ -156,23 +156,20 @@ def test_the_third_one_installs_a_wheel_that_lies_in_the_project(tmp_path: Path)
 
 
 def test_the_login_of_the_page_is_one_of_a_job(tmp_path: Path) -> None:
-    found = re.fullmatch(r"```yaml\n(.*?)```\n", BLOCKS["login"], re.DOTALL)
-    assert found
     file = tmp_path / ".github" / "workflows" / "login.yml"
     file.parent.mkdir(parents=True)
     job = "on: workflow_dispatch\npermissions: {}\njobs:\n  login:\n    runs-on: ubuntu-latest\n"
-    file.write_text(f"name: login\n{job}{found[1]}")
+    file.write_text(f"name: login\n{job}{unfenced(BLOCKS['login'], 'yaml')}")
     check("actionlint", file)
     check("zizmor", "--offline", "--no-progress", file)
 
 
 @pytest.mark.parametrize("block", WORKFLOWS)
 def test_actionlint_and_zizmor_find_nothing_in_a_workflow_of_the_page(tmp_path: Path, block: str) -> None:
-    found = re.fullmatch(r"```yaml\n(.*?)```\n", BLOCKS[block], re.DOTALL)
-    assert found
+    text = unfenced(BLOCKS[block], "yaml")
     file = tmp_path / ".github" / "workflows" / f"{block}.yml"
     file.parent.mkdir(parents=True)
-    file.write_text(found[1].replace("@COMMIT", f"@{'0' * 40} # v0.1.0").replace("OWNER", "example"))
+    file.write_text(text.replace("@COMMIT", f"@{'0' * 40} # v0.1.0").replace("OWNER", "example"))
     check("actionlint", file)
     check("zizmor", "--offline", "--no-progress", file)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.harness import Database, Role
 from tests.pipeline.act import Caller, Run
 from tests.pipeline.conftest import Keys, Registry
-from tests.pipeline.shop import Shop
+from tests.pipeline.shop import ONE_ENVIRONMENT, Shop
 from tests.pipeline.test_promotion import image, stopped
 
 pytestmark = pytest.mark.pipeline
@@ -20,21 +20,12 @@ __all__ = ["image"]
 
 PLAN, OWNER = "MIGRATOR_PLAN_DATABASE_URL", "MIGRATOR_DATABASE_URL"
 NOWHERE = "    with:\n      network: no-such-network\n"
-# As promote.yml calls it, with the secrets of that environment alone.
-ONE_ENVIRONMENT = """\
-name: one environment
-on: push
-permissions: {}
-jobs:
-  promote:
-    permissions: {contents: read, packages: write, id-token: write, attestations: write}
-    uses: ./.github/workflows/promote-environment.yml
-    with:
-      environment: prod
-      name: ${{ vars.IMAGE }}
+# With the secrets of that environment alone.
+WITH_ITS_SECRETS = f"""\
+{ONE_ENVIRONMENT}\
+      name: ${{{{ vars.IMAGE }}}}
       digest: DIGEST
-      signature: cosign
-      cosign-public-key: ${{ vars.COSIGN_PUBLIC_KEY }}
+      cosign-public-key: ${{{{ vars.COSIGN_PUBLIC_KEY }}}}
     secrets: inherit
 """
 CLUSTER = """\
@@ -171,7 +162,7 @@ def test_an_environment_whose_key_cannot_sign_is_not_migrated(
 ) -> None:
     digest = shop.publish(image)
     shop.sign(digest)
-    shop.caller.write(".github/workflows/one.yml", ONE_ENVIRONMENT.replace("DIGEST", digest))
+    shop.caller.write(".github/workflows/one.yml", WITH_ITS_SECRETS.replace("DIGEST", digest))
     shop.caller.commit()
     for wrong in ({"COSIGN_PASSWORD": "wrong"}, {"COSIGN_PRIVATE_KEY": new_keys().private}):
         run = shop.promote("one.yml", secrets={OWNER: shop.databases["prod"].url, **wrong})

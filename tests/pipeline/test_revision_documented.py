@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -28,20 +27,12 @@ TOTAL, NOTE = 'sa.Column("total", sa.Integer)', 'sa.Column("note", sa.Text)'
 
 def workflow() -> str:
     """The workflow that the page begins with."""
-    found = re.fullmatch(r"```yaml\n(.*?)```\n", readme.written_blocks(DOCUMENT)["workflow"], re.DOTALL)
-    assert found
-    return found[1]
+    return readme.unfenced(readme.written_blocks(DOCUMENT)["workflow"], "yaml")
 
 
 def compared(name: str, text: str, language: str) -> None:
     """Compare a block with what stands in the document, or write it there."""
-    block = readme.fenced(text, language)
-    if os.environ.get("WRITE_DOCUMENTS") == "1":
-        readme.write_into(DOCUMENT, {name: block})
-    written = readme.written_blocks(DOCUMENT)[name]
-    assert readme.normal(written) == readme.normal(block), (
-        "WRITE_DOCUMENTS=1 make test-pipeline writes it anew"
-    )
+    readme.shown(DOCUMENT, name, readme.fenced(text, language))
 
 
 def test_the_workflow_of_the_page_proposes_what_a_changed_model_needs(

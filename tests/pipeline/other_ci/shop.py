@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from tests.harness import (
     wait_until,
 )
 from tests.image.engine import BUILDING, docker
-from tests.readme import written_blocks
+from tests.readme import unfenced, written_blocks
 
 DOCUMENT = REPOSITORY / "docs" / "other-ci.md"
 ENVIRONMENTS = ("dev", "test", "prod")
@@ -34,9 +33,7 @@ _HTPASSWD = f"{REGISTRY_USER}:$2b$04$GRZl2hVwFPWRMWm491pn3emkeBFadqLw4H/42cSdGF1
 
 def block(name: str) -> str:
     """A block of the page without its fence."""
-    found = re.fullmatch(r"```\w+\n(.*)```\n", written_blocks(DOCUMENT)[name], re.DOTALL)
-    assert found, name
-    return found[1]
+    return unfenced(written_blocks(DOCUMENT)[name])
 
 
 @contextmanager
