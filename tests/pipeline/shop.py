@@ -72,6 +72,7 @@ on:
       ref: {{type: string}}
       settings: {{type: string}}
       image-environment: {{type: string}}
+      environment-runner: {{type: string}}
       helm-chart: {{type: string}}
       helm-release: {{type: string}}
       helm-namespace: {{type: string, default: default}}
@@ -92,6 +93,7 @@ jobs:
       ref: ${{{{ inputs.ref }}}}
       settings: ${{{{ inputs.settings }}}}
       image-environment: ${{{{ inputs.image-environment }}}}
+      environment-runner: ${{{{ inputs.environment-runner }}}}
       helm-chart: ${{{{ inputs.helm-chart }}}}
       helm-release: ${{{{ inputs.helm-release }}}}
       helm-namespace: ${{{{ inputs.helm-namespace }}}}

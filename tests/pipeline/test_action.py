@@ -49,6 +49,7 @@ GATED = Revision(
     "b2", "a1", 'op.create_table("half", sa.Column("id", sa.Integer))\nop.execute("SELECT pg_sleep(600)")'
 )
 
+FORGED = "::error::forged\n"
 
 CURIOUS = """\
 import json, os, pathlib
@@ -97,6 +98,7 @@ def images(
             tagged[name] = pushed(owned, registry, name, DOCKERFILE, folder)
         folder = tmp_path_factory.mktemp("others")
         others = {
+            "forging": f"FROM migrator:runner\nENTRYPOINT {json.dumps(['printf', FORGED])}\n",
             "curious": f"FROM migrator:runner\nENTRYPOINT {json.dumps(['python', '-c', CURIOUS])}\n",
             "silent": 'FROM migrator:runner\nENTRYPOINT ["true"]\n',
             "bare": "FROM migrator:runner\nENTRYPOINT []\nENV PATH=/usr/bin:/bin\n",
@@ -237,19 +239,24 @@ def test_a_revision_without_a_parent_is_shown_at_its_file(
 
 def test_what_answers_on_standard_output_stands_in_the_log(caller: Caller, images: Images) -> None:
     """And nothing connects."""
-    sql, rendered, heads, config = take(
+    sql, rendered, heads, config, forging = take(
         caller,
         Step(images["good"], {"command": "sql"}, SOME),
         Step(images["good"], {"args": "--sql\nb2"}, SOME),
         Step(images["good"], {"command": "heads"}),
         Step(images["good"], {"command": "config"}),
+        Step(images["forging"], {"command": "history"}),
     )
     for ended in (sql, rendered):
         assert "CREATE TABLE t_b2" in ended.said, ended.run.output
         assert ended.outputs == {**dict.fromkeys(ended.outputs, ""), "exit-code": "0"}
-    assert heads.said.splitlines()[1:-1] == ["b2 (head)"]
+    assert "b2 (head)" in heads.said.splitlines()
     assert "lock-timeout: 1 s (default)" in config.said
     assert config.report["settings"]
+    # What code of the project printed is in the log, and was no command to the runner.
+    (ignored,) = [line for line in forging.run.lines if line.get("command") == "ignored"]
+    assert "::error::forged" in ignored["msg"]
+    assert forging.annotations == []
 
 
 def test_the_image_gets_the_database_what_is_named_and_nothing_else(

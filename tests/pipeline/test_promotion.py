@@ -355,7 +355,7 @@ def test_keys_that_are_not_there_are_named(caller: Caller, registry: Registry, k
     run = shop.promote(
         "dispatched.yml", event="workflow_dispatch", inputs=chosen, secrets={"COSIGN_PRIVATE_KEY": ""}
     )
-    stopped(run, "image", "COSIGN_PRIVATE_KEY", "secrets: inherit")
+    stopped(run, "image", "COSIGN_PRIVATE_KEY", "Set it in the repository", "secrets: inherit")
     run = shop.promote(
         "dispatched.yml", event="workflow_dispatch", inputs=chosen, variables={"COSIGN_PUBLIC_KEY": ""}
     )

@@ -83,6 +83,12 @@ def test_a_wrong_url_for_the_plan_is_told_by_the_name_and_place_that_it_is_set_b
         for text in (told, run.summary("plan"), run.said("plan")):
             assert OWNER not in text
         assert not any(job.endswith("migrate") for job in run.jobs())
+    # Without a plan it is the migration that says so.
+    run = shop.promote_this({"image": f"{shop.name}@{digest}"}, secrets={PLAN: "", OWNER: wrong_password})
+    assert run.jobs("failure")[-1].endswith("migrate"), run.output
+    assert "password authentication failed" in run.errors("migrate")[0]
+    for told in (run.output, run.summary("migrate")):
+        assert f"{OWNER} is a secret of the GitHub environment prod" in told
     assert prod.revisions == []
 
 
@@ -104,6 +110,17 @@ def test_the_plans_user_may_have_no_rights_before_the_first_promotion_and_needs_
     assert third.returncode == 0, third.output
     assert "### prod: 0 pending" in third.summary("plan")
     assert not any(job.endswith("migrate") for job in third.jobs())
+
+
+def test_each_environment_can_have_runners_of_its_own(shop: Shop, image: str) -> None:
+    digest = shop.publish(image)
+    shop.sign(digest)
+    given = {"image": f"{shop.name}@{digest}", "environment-runner": "vault-{environment}"}
+    run = shop.promote_this(given)
+    # act has no such machine, and says which one it would be.
+    assert run.jobs() == [name for name in run.jobs() if name.endswith("image")] != [], run.output
+    assert "vault-prod" in run.output
+    assert shop.databases["prod"].revisions == []
 
 
 def test_a_plan_that_docker_cannot_start_says_where_to_look(shop: Shop, image: str) -> None:

@@ -82,6 +82,16 @@ facts() {
     | to_entries[] | "\(.key)=\(.value | tostring | gsub("[\r\n]"; " "))"' "$report"
 }
 
+# show FILE: code of the project may have written into it what the runner would take for commands to itself.
+show() {
+  local token
+  [ -s "$1" ] || return 0
+  token=$(head --bytes=16 /dev/urandom | od -An -tx1 | tr -d ' \n')
+  printf '::stop-commands::%s\n' "$token"
+  cat -- "$1"
+  printf '\n::%s::\n' "$token"
+}
+
 # The answer, for whoever reads the log: it went into the report.
 answer() {
   jq --raw-output '
@@ -394,7 +404,10 @@ if [ -n "$wanted" ]; then
       'Build the image FROM migrator:runner and leave its ENTRYPOINT as it is (docs/docker.md). Whether anything was applied is not known: ask with the command status.'
   fi
 else
-  attended "${migrator[@]}" "$INPUT_COMMAND" "${args[@]}" || code=$?
+  said_there=$(mktemp "${RUNNER_TEMP:-/tmp}/migrator-$INPUT_COMMAND-XXXXXX")
+  attended "${migrator[@]}" "$INPUT_COMMAND" "${args[@]}" >"$said_there" || code=$?
+  show "$said_there"
+  rm -f -- "$said_there"
 fi
 [ -n "$report_there" ] || rm -f -- "$report"
 # Python's start-up is stopped by a traceback.

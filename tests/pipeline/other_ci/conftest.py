@@ -14,12 +14,13 @@ import pytest
 from tests.harness import Database, Role, Server, table_revisions, write_project
 from tests.image.engine import Owned, Postgres
 from tests.pipeline import act
+from tests.pipeline.conftest import serve_registry
 from tests.pipeline.other_ci.shop import (
     ENVIRONMENTS,
+    HTPASSWD,
     REGISTRY_PASSWORD,
     REGISTRY_USER,
     Shop,
-    locked_registry,
 )
 
 DOCKERFILE = "FROM migrator:runner\nCOPY alembic.ini /app/\nCOPY migrations /app/migrations\n"
@@ -44,10 +45,13 @@ def server(postgres: Postgres) -> Server:
 
 
 @pytest.fixture(scope="session")
-def locked_registry_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def locked_registry_host(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[str]:
     """``localhost:PORT`` of a registry that wants a password."""
-    with locked_registry(tmp_path_factory.mktemp("registry")) as host:
-        yield host
+    directory = tmp_path_factory.mktemp("registry")
+    (directory / "htpasswd").write_text(HTPASSWD)
+    auth = f"auth: {{htpasswd: {{realm: shop, path: {directory}/htpasswd}}}}\n"
+    with serve_registry(directory, home, auth) as running:
+        yield running.host
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,59 +16,21 @@ from tests.harness import (
     Project,
     checked,
     clean_environment,
-    wait_until,
 )
-from tests.image.engine import BUILDING, docker
+from tests.image.engine import BUILDING
 from tests.readme import unfenced, written_blocks
 
 DOCUMENT = REPOSITORY / "docs" / "other-ci.md"
 ENVIRONMENTS = ("dev", "test", "prod")
 TOOLS = ("docker", "crane", "cosign")
 REGISTRY_USER, REGISTRY_PASSWORD = "pipeline", "registry-secret"
-_HTPASSWD = f"{REGISTRY_USER}:$2b$04$GRZl2hVwFPWRMWm491pn3emkeBFadqLw4H/42cSdGF128DESGysya\n"
+HTPASSWD = f"{REGISTRY_USER}:$2b$04$GRZl2hVwFPWRMWm491pn3emkeBFadqLw4H/42cSdGF128DESGysya\n"
 """What ``htpasswd -B -C 4`` makes of the password; each request pays for it, and a client makes many."""
 
 
 def block(name: str) -> str:
     """A block of the page without its fence."""
     return unfenced(written_blocks(DOCUMENT)[name])
-
-
-@contextmanager
-def locked_registry(directory: Path) -> Iterator[str]:
-    """Run a registry that wants a password; ``localhost:PORT``. Its images leave the engine with it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (directory / "htpasswd").write_text(_HTPASSWD)
-    (directory / "config.yml").write_text(
-        "version: 0.1\n"
-        f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
-        f"auth: {{htpasswd: {{realm: shop, path: {directory}/htpasswd}}}}\n"
-    )
-    host = f"localhost:{port}"
-
-    def listens() -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", port)) == 0
-
-    with (directory / "log").open("w") as log:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(directory / "config.yml")], stdout=log, stderr=log
-        )
-    try:
-        wait_until(lambda: listens() or process.poll() is not None, "the registry listens")
-        assert process.poll() is None, (directory / "log").read_text()
-        yield host
-    finally:
-        process.terminate()
-        process.wait(30)
-        listed = docker("image", "ls", "--all", "--format", "{{.Repository}} {{.Tag}} {{.ID}}").stdout
-        images = [line.split() for line in listed.splitlines() if line.startswith(f"{host}/")]
-        names = {f"{name}:{tag}" if tag != "<none>" else identity for name, tag, identity in images}
-        if names:
-            docker("image", "rm", "--force", *sorted(names), check=False)
 
 
 @dataclass

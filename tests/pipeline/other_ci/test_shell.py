@@ -24,14 +24,15 @@ ASLEEP = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datn
 
 @pytest.fixture
 def line(shop: Shop, tmp_path: Path) -> Callable[..., Completed]:
-    """Go all the way, as the page says; the credentials are in files of the CI."""
+    """Go all the way, as the page says; the credentials are in files of the CI, of dev none for the plan."""
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     for name, url in shop.urls.items():
-        (secrets / name).write_text(url)
+        if name != "dev-plan":
+            (secrets / name).write_text(url)
 
-    def run(check: bool = True) -> Completed:
-        return shop.run("sh", "-euc", block("line"), env={"SECRETS": str(secrets)}, check=check)
+    def run(check: bool = True, folder: str = str(secrets)) -> Completed:
+        return shop.run("sh", "-euc", block("line"), env={"SECRETS": folder}, check=check)
 
     return run
 
@@ -66,7 +67,13 @@ def push_image(shop: Shop, *tags: str, commit: str = "0" * 40) -> str:
 def test_one_image_goes_through_all_environments_by_its_digest(
     shop: Shop, line: Callable[..., Completed]
 ) -> None:
+    nowhere = line(check=False, folder="")
+    assert nowhere.returncode != 0
+    assert "SECRETS: the folder of the credentials" in nowhere.stderr
+    assert shop.tagged("dev") == ""
     done = line()
+    assert "promote   dev: MIGRATOR_PLAN_DATABASE_URL is not set here" in done.stderr
+    assert "promote   test: MIGRATOR_PLAN" not in done.stderr
     image = shop.tagged("prod")
     assert image
     assert {shop.tagged(environment) for environment in ENVIRONMENTS} == {image}
