@@ -132,7 +132,7 @@ class Shop:
         self.project: Project = write_project(self.caller.path, None, revisions=REVISIONS)
         self.caller.write("Dockerfile", DOCKERFILE)
         self.caller.write(".dockerignore", ".git\n.github\n")
-        for name in ("one-by-one", "with-environments"):
+        for name in ("one-by-one", "by-hand", "with-environments"):
             self.caller.write(f".github/workflows/{name}.yml", as_documented(name))
         self.caller.write(".github/workflows/dispatched.yml", DISPATCHED)
         self.caller.commit("the shop")
