@@ -38,6 +38,8 @@ RUN /opt/build/bin/python -m hatchling build --target wheel --directory /wheels 
 # image of their own must never run the old one.
 COPY alembic.ini /out/job/app/
 COPY migrations /out/job/app/migrations
+# Builders leave SOURCE_DATE_EPOCH out of what they know a step by, and would take files of another time from their cache.
+ENV FILES_DATE=$SOURCE_DATE_EPOCH
 RUN touch /before \
     && rm -f /opt/migrator/bin/activate* /opt/migrator/bin/Activate.ps1 \
     && rm -rf /opt/migrator/lib/python*/site-packages/docs /opt/migrator/lib/python*/site-packages/examples \
@@ -50,7 +52,7 @@ RUN touch /before \
     && mv /opt/migrator /out/runner/opt/migrator \
     && find "$stdlib" -name '*.pyc' -newer /before -exec cp --parents -t /out/runner {} + \
     && chmod -R u=rwX,go=rX /out \
-    && find /out -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+    && find /out -exec touch --no-dereference --date="@$FILES_DATE" {} +
 
 FROM ${PYTHON_IMAGE} AS runner
 COPY --from=build /out/runner /

@@ -192,7 +192,7 @@ def test_a_migration_that_fails_is_shown_at_its_line_in_the_repository(
     backend = {"working-directory": "backend"}
     failed, newer, ahead, accepted = take(
         caller,
-        Step(images["broken"], backend, DATABASE),
+        Step(images["broken"], backend, {**DATABASE, "MIGRATOR_LOG_FORMAT": "json"}),
         Step(images["good"], {}, DATABASE),
         Step(images["older"], {}, DATABASE),
         Step(images["older"], {"args": "--allow-ahead"}, DATABASE),

@@ -77,6 +77,11 @@ def test_the_second_one_migrates_only_where_something_is_pending(
         assert database.revisions == ["b2"]
         taken.append([name.rpartition("/")[2] for name in run.jobs()])
     assert taken == [["plan", "migrate"], ["plan"]]
+    # Where the database is ahead, nobody knows what is pending: the migration is tried, and says so.
+    database.query("UPDATE alembic_version SET version_num = 'c3'")
+    run = caller.act("try.yml", event="workflow_dispatch", inputs={"image": image}, secrets=urls)
+    assert run.jobs("failure") == [run.jobs()[-1]], run.output
+    assert "the database is ahead of this image" in run.errors("migrate")[0]
 
 
 def checking(caller: Caller, database: Database) -> None:

@@ -15,6 +15,7 @@ import yaml
 from tests.harness import Database
 from tests.pipeline.act import WORKFLOWS, Caller
 from tests.pipeline.conftest import Keys, Registry
+from tests.pipeline.outage import front_of
 from tests.pipeline.shop import ONE_ENVIRONMENT, ORDERS, Shop
 from tests.pipeline.test_promotion import image, stopped
 
@@ -133,6 +134,31 @@ def test_an_outage_is_no_reason_to_build_again(shop: Shop, image: str, tmp_path:
     run = shop.promote("with-environments.yml", env=away)
     stopped(run, "image", "could not be asked", "Nothing was built")
     assert shop.digest(f"git-{commit}") == digest
+
+
+def test_a_registry_that_tells_of_no_signature_is_not_taken_for_one_that_has_none(
+    shop: Shop, image: str
+) -> None:
+    """cosign asks for what belongs to an image, and takes an answer like 503 for none."""
+    only_dev(shop)
+    with front_of(shop.registry.host) as front:
+        shop.name = shop.name.replace(shop.registry.host, front.host)
+        digest = shop.publish(image)
+        commit = shop.caller.commit()
+        shop.sign(digest, commit=commit)
+        shop.move(f"git-{commit}", digest)
+        front.away = True
+        run = shop.promote("with-environments.yml")
+        stopped(run, "image", "could not be asked", "Nothing was built")
+        run = shop.promote_this({"image": f"{shop.name}@{digest}", "environments": "dev"})
+        stopped(run, "verify", "could not be asked", "Nothing of dev was used")
+        assert "503" in run.said("verify")
+        front.away = False
+        run = shop.promote(
+            "with-environments.yml", secrets={"MIGRATOR_DATABASE_URL": shop.databases["dev"].url}
+        )
+        assert run.returncode == 0, run.output
+        assert "is not built again" in run.said("image")
 
 
 def test_a_tag_that_is_moved_during_the_build_is_not_signed(shop: Shop, image: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import Database, Role
+from tests.image.engine import build_from, docker
 from tests.pipeline.act import Caller, Run
 from tests.pipeline.conftest import Keys, Registry
 from tests.pipeline.shop import ONE_ENVIRONMENT, Shop
@@ -136,6 +137,32 @@ def test_a_plan_that_docker_cannot_start_says_where_to_look(shop: Shop, image: s
     stopped(run, "migrate", "ended with 125", "input network", "Nothing was changed")
     assert "no-such-network" in run.said("migrate")
     assert "could not start the image in prod" in run.summary("migrate")
+
+
+def test_an_image_that_does_nothing_is_neither_recorded_nor_tagged(
+    shop: Shop, registry: Registry, tmp_path: Path
+) -> None:
+    tag = f"{registry.host}/does-nothing/migrate:one"
+    (tmp_path / "nothing").mkdir()
+    build_from(tag, 'FROM migrator:runner\nENTRYPOINT ["true"]\n', tmp_path / "nothing")
+    docker("push", "--quiet", tag)
+    digest = shop.publish(registry.index(tag))
+    shop.sign(digest)
+    for url, job in ((shop.databases["prod"].url, "plan"), ("", "migrate")):
+        run = shop.promote_this({"image": f"{shop.name}@{digest}"}, secrets={PLAN: url})
+        stopped(run, job, "does not say where the database of prod stands", "leave its ENTRYPOINT")
+    assert shop.digest("prod") == ""
+
+
+def test_a_wrong_setting_is_not_blamed_on_the_url(shop: Shop, image: str) -> None:
+    digest = shop.publish(image)
+    shop.sign(digest)
+    given = {"image": f"{shop.name}@{digest}", "settings": "MIGRATOR_LOCK_TIMEUOT=5s"}
+    for url, job in ((shop.databases["prod"].url, "plan"), ("", "migrate")):
+        run = shop.promote_this(given, secrets={PLAN: url})
+        assert "Did you mean MIGRATOR_LOCK_TIMEOUT?" in run.errors(job)[0], run.output
+        assert "input settings" in run.summary(job)
+        assert "GitHub environment" not in run.summary(job)
 
 
 # Programs of the runner

@@ -67,7 +67,7 @@ facts() {
         {current: "", target: "", pending: "", applied: (if .error then "" else 0 end)}
       elif all($targets[]; has("heads")) then
         {current: [$targets[].at] | named, target: [$targets[].heads] | named,
-         pending: [$targets[].pending[]] | length, applied: 0}
+         pending: (if any($targets[]; .unknown != []) then "" else [$targets[].pending[]] | length end), applied: 0}
       elif all($targets[]; has("steps")) then
         {current: [$targets[].at] | named,
          target: (if all($targets[]; .verified) then [$targets[].at] | named
@@ -167,6 +167,9 @@ check_image() {
       'Install migrator in this job and set the input image to local.'
   fi
 }
+
+# Annotations are told beside the text alone, and the log is for people.
+export MIGRATOR_LOG_FORMAT=text
 
 # Fills `names`: the variables that go into the image.
 names=()

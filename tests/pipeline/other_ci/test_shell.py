@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.harness import Completed, query, start, table_revision, wait_until
 from tests.image.engine import docker
 from tests.pipeline.other_ci.conftest import Keys
 from tests.pipeline.other_ci.shop import ENVIRONMENTS, TOOLS, Shop, block
+from tests.pipeline.outage import front_of
 
 pytestmark = pytest.mark.pipeline
 
@@ -165,7 +167,8 @@ def test_a_tampered_image_is_stopped_before_any_credential(shop: Shop) -> None:
 def test_the_signature_of_another_key_is_none(shop: Shop, new_locked_keys: Callable[[], object]) -> None:
     image = shop.build()
     other = {"COSIGN_PUBLIC_KEY": new_locked_keys().public}
-    assert refused(shop.promote("verify", "dev", image, env=other, check=False), "no signature of this key")
+    done = shop.promote("verify", "dev", image, env=other, check=False)
+    assert refused(done, "no signature of this key"), done.output
 
 
 def test_a_signature_for_another_name_is_none(shop: Shop) -> None:
@@ -177,7 +180,8 @@ def test_a_signature_for_another_name_is_none(shop: Shop) -> None:
     pushing = {"DOCKER_CONFIG": str(shop.home / "push")}
     named = ("--annotations", f"image={shop.name}-of-another-team")
     shop.run("cosign", "sign", *options, *named, image, env=pushing)
-    assert refused(shop.promote("verify", "dev", image, check=False), "no signature of this key")
+    done = shop.promote("verify", "dev", image, check=False)
+    assert refused(done, "no signature of this key"), done.output
 
 
 def test_a_registry_that_does_not_answer_is_told_as_that(shop: Shop) -> None:
@@ -267,6 +271,36 @@ def test_a_key_that_cannot_sign_is_noticed_before_anything_runs(
     assert "docker run" not in shop.arguments.read_text()
     assert "docker build" not in shop.arguments.read_text()
     assert (shop.at["dev"], shop.tagged("dev")) == ([], "")
+
+
+def test_a_cosign_that_could_not_sign_is_noticed_before_anything_runs(shop: Shop) -> None:
+    image = shop.build()
+    old = '#!/bin/sh\n[ "$1" != signing-config ] || exit 1\n'
+    (shop.home / "bin" / "cosign").write_text(f'{old}exec {shutil.which("cosign")} "$@"\n')
+    assert refused(shop.migrate("dev", image, check=False), "this cosign is too old")
+    assert (shop.at["dev"], shop.tagged("dev")) == ([], "")
+
+
+def test_an_image_that_does_nothing_is_neither_signed_for_nor_tagged(shop: Shop) -> None:
+    shop.write("Dockerfile", 'FROM migrator:runner\nENTRYPOINT ["true"]\n')
+    shop.commit()
+    done = shop.migrate("dev", shop.build(), check=False)
+    assert refused(done, "does not say where the database of dev stands"), done.output
+    assert shop.tagged("dev") == ""
+
+
+def test_a_registry_that_tells_of_no_signature_is_not_taken_for_one_that_has_none(shop: Shop) -> None:
+    host = shop.name.partition("/")[0]
+    with front_of(host) as front:
+        shop.name = shop.variables["NAME"] = shop.name.replace(host, front.host)
+        image = shop.build()
+        front.away = True
+        for args in (("build",), ("verify", "dev", image)):
+            done = shop.promote(*args, check=False)
+            assert refused(done, "the registry does not say what is signed for"), done.output
+            assert "503" in done.stderr
+        front.away = False
+        assert shop.build() == image
 
 
 def test_a_wrong_url_for_the_plan_is_told_by_the_name_that_it_is_set_by(shop: Shop) -> None:
