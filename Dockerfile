@@ -6,11 +6,11 @@
 # Behind a mirror: --build-arg PYTHON_IMAGE=… and PIP_INDEX_URL=…, --secret id=ca,src=ca.pem for the index's CA,
 # --secret id=pip,src=pip.conf for an index with a password, and HTTPS_PROXY, which Docker hands on by itself.
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
+# Times of files: with them fixed, the same sources make the same layers. BuildKit takes the image's own from it, too.
+ARG SOURCE_DATE_EPOCH=1580601600
 
 FROM ${PYTHON_IMAGE} AS build
 ARG PIP_INDEX_URL
-# Times of files: with them fixed, the same sources make the same layers. BuildKit takes the image's own from it, too.
-ARG SOURCE_DATE_EPOCH=1580601600
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore \
     PIP_ONLY_BINARY=:all: PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
@@ -38,7 +38,9 @@ RUN /opt/build/bin/python -m hatchling build --target wheel --directory /wheels 
 # image of their own must never run the old one.
 COPY alembic.ini /out/job/app/
 COPY migrations /out/job/app/migrations
-# Builders leave SOURCE_DATE_EPOCH out of what they know a step by, and would take files of another time from their cache.
+# A builder knows what it copies by names and contents, and would take the same files with another time from its cache: so
+# the time is a part of a name.
+ARG SOURCE_DATE_EPOCH
 ENV FILES_DATE=$SOURCE_DATE_EPOCH
 RUN touch /before \
     && rm -f /opt/migrator/bin/activate* /opt/migrator/bin/Activate.ps1 \
@@ -48,14 +50,17 @@ RUN touch /before \
     && stdlib=$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))') \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
          -x '/(test|idlelib|tkinter|turtledemo|ensurepip|lib2to3|pydoc_data|site-packages|dist-packages)/' "$stdlib" \
-    && mkdir -p /out/runner/opt /out/runner/app \
-    && mv /opt/migrator /out/runner/opt/migrator \
-    && find "$stdlib" -name '*.pyc' -newer /before -exec cp --parents -t /out/runner {} + \
+    && runner=/out/runner-$FILES_DATE \
+    && mkdir -p "$runner/opt" "$runner/app" \
+    && mv /opt/migrator "$runner/opt/migrator" \
+    && find "$stdlib" -name '*.pyc' -newer /before -exec cp --parents -t "$runner" {} + \
+    && mv /out/job "/out/job-$FILES_DATE" \
     && chmod -R u=rwX,go=rX /out \
     && find /out -exec touch --no-dereference --date="@$FILES_DATE" {} +
 
 FROM ${PYTHON_IMAGE} AS runner
-COPY --from=build /out/runner /
+ARG SOURCE_DATE_EPOCH
+COPY --from=build /out/runner-$SOURCE_DATE_EPOCH /
 # USER: under a user id that has no name, aiomysql asks for one when it is imported.
 ENV PATH=/opt/migrator/bin:$PATH HOME=/app USER=migrator PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
@@ -71,4 +76,5 @@ LABEL org.opencontainers.image.title="migrator" \
       org.opencontainers.image.revision="$REVISION"
 
 FROM runner AS job
-COPY --from=build /out/job /
+ARG SOURCE_DATE_EPOCH
+COPY --from=build /out/job-$SOURCE_DATE_EPOCH /

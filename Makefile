@@ -22,16 +22,15 @@ demo: $(STAMP) ## the job on a disposable PostgreSQL: two runners, one migration
 test: $(STAMP) ## the tests, on a PostgreSQL from a wheel (ARGS="-k words" narrows them down)
 	$(PYTEST) $(ARGS)
 
-# On another server than that of the wheel, and over a network: the dialect's contract, the example projects, and of the
-# command line what a server can make a difference to. Where a fork of the tests' own could hide something of a start or an
-# end, each process is started anew. What needs another server has it in `make test` as well.
+# On another server than that of the wheel, and over a network: the dialect's contract, and of the command line what a server
+# can make a difference to. Where a fork of the tests' own could hide something of a start or an end, each process is started
+# anew. What needs another database than PostgreSQL has it in `make test` as well.
 ANEW := exit_codes failing_migrations machine_output secrets streams terminal
-BY_SERVER := alembic_commands looking readme reversible tls unreachable_databases version_table waiting
+BY_SERVER := looking tls unreachable_databases version_table waiting
 
 test-containers: $(STAMP) ## the core of the tests on postgres:17 in containers; some of them with each process anew
 	TEST_CONTAINERS=1 TEST_SPAWN=1 $(PYTEST) $(ANEW:%=tests/acceptance/test_%.py) $(ARGS)
-	TEST_CONTAINERS=1 $(PYTEST) $(BY_SERVER:%=tests/acceptance/test_%.py) tests/contract tests/scenarios \
-	  --ignore=tests/scenarios/test_env_variants.py -k "not (sqlite or mysql or mariadb)" $(ARGS)
+	TEST_CONTAINERS=1 $(PYTEST) $(BY_SERVER:%=tests/acceptance/test_%.py) tests/contract -k "not (sqlite or mysql or mariadb)" $(ARGS)
 
 test-image: $(STAMP) ## the image: built, run, stopped, behind a mirror; every command of docs/docker.md (needs Docker)
 	$(RUN) -m pytest -n 2 --dist worksteal -m image tests/image $(ARGS)

@@ -78,6 +78,8 @@ def test_two_builds_are_the_same(owned: Owned, tmp_path: Path) -> None:
     options = ("--target", "job", "--build-arg", f"SOURCE_DATE_EPOCH={EPOCH}")
     build(first, *options)
     build(second, "--no-cache", *options, context=elsewhere)
+    asked = "import os; print(*(int(os.stat(f).st_mtime) for f in ('/opt/migrator/bin/migrator', '/app/alembic.ini')))"
+    assert python_in(first, asked) == f"{EPOCH} {EPOCH}"
     assert inspect(first)["RootFS"]["Layers"] == inspect(second)["RootFS"]["Layers"]
     (tmp_path / "1").mkdir()
     (tmp_path / "2").mkdir()
