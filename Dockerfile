@@ -11,6 +11,8 @@ ARG SOURCE_DATE_EPOCH=1580601600
 
 FROM ${PYTHON_IMAGE} AS build
 ARG PIP_INDEX_URL
+# Here as well: with it, what Python compiles by the way names no times either.
+ARG SOURCE_DATE_EPOCH
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore \
     PIP_ONLY_BINARY=:all: PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
@@ -40,7 +42,6 @@ COPY alembic.ini /out/job/app/
 COPY migrations /out/job/app/migrations
 # A builder knows what it copies by names and contents, and would take the same files with another time from its cache: so
 # the time is a part of a name.
-ARG SOURCE_DATE_EPOCH
 ENV FILES_DATE=$SOURCE_DATE_EPOCH
 RUN touch /before \
     && rm -f /opt/migrator/bin/activate* /opt/migrator/bin/Activate.ps1 \
