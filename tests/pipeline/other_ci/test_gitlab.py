@@ -121,7 +121,7 @@ def test_a_merge_request_gets_the_revision_that_its_models_lack(shop: Shop) -> N
     env.write_text(env.read_text().replace("target_metadata = None\n", MODELS))
     shop.commit()
     request = ("--variable", "CI_PIPELINE_SOURCE=merge_request_event")
-    titled = ("--variable", "CI_MERGE_REQUEST_TITLE=items of $(id) an order")
+    titled = ("--variable", r'CI_MERGE_REQUEST_TITLE=items of $(id) an """order""" \u')
     lacking = pipeline(shop, *request, *titled, check=False)
     assert lacking.returncode != 0
     assert "The models changed, and no revision did" in lacking.output
