@@ -21,7 +21,7 @@ from tests.pipeline.test_promotion_form import step_of
 pytestmark = pytest.mark.pipeline
 __all__ = ["image"]
 
-DIGEST, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+DIGEST = f"sha256:{'1' * 64}"
 NAME = "registry.example.com/shop/migrate"
 Step = Callable[..., Completed]
 AGAIN = "Ask again whether the environment before is at this digest"

@@ -168,9 +168,6 @@ check_image() {
   fi
 }
 
-# Annotations are told beside the text alone, and the log is for people.
-export MIGRATOR_LOG_FORMAT=text
-
 # Fills `names`: the variables that go into the image.
 names=()
 choose_variables() {
@@ -365,6 +362,9 @@ explain() {
 trap 'hand_on INT 130' INT
 trap 'hand_on TERM 143' TERM
 trap sweep EXIT
+
+# Annotations are told beside the text alone, and the log is for people.
+export MIGRATOR_LOG_FORMAT=text
 
 command -v jq >/dev/null || refuse 'the command jq is not there' 'Install jq on the runner; those of GitHub have it.'
 check_inputs
